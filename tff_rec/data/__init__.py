@@ -1,0 +1,1 @@
+"""Raw files to validated records to per-user arrays. Never imports TensorFlow Federated."""

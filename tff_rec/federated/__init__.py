@@ -1,0 +1,1 @@
+"""Learning processes for TensorFlow Federated, one stage or process a file."""

@@ -1,0 +1,1 @@
+"""Towers and two-tower models. No federated word in here."""

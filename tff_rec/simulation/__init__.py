@@ -1,0 +1,1 @@
+"""Execution contexts, the round loop, checkpoints and reports."""
