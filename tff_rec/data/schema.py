@@ -31,7 +31,7 @@ class InteractionData:
     Attributes:
         name: Name of the data set, e.g. `ml-1m`.
         interactions: One row an interaction in file order; `user_id`, `item_id` (str), `rating` (float32; 1.0 where
-            the data has none), `timestamp` (int64 seconds; 0 where the data has none).
+            the data has none), `timestamp` (int64 seconds; the row's number where the data has none).
         items: One row an item: `item_id`, `title` (str), then feature columns (str; several values of one item are
             separated by `|`, none is the empty string). May hold items without interactions.
         tags: `user_id`, `item_id`, `tag` (str), `timestamp` (int64): tags that users gave to items. May be empty.

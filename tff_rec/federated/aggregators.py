@@ -1,0 +1,163 @@
+"""From every user's contribution to the mean over users: plainly, or through TFF's secure sum of integers.
+
+Blocks of devices arrive with sums over their users (`contributions.block_sum`), so an aggregation has two halves: what
+happens to each user's contribution inside the block, before it is added to any other (`encode`), and how the blocks'
+sums meet at the server (`create`).
+"""
+
+import collections
+import dataclasses
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_rec.federated import contributions
+
+
+class UserMeanFactory(Protocol):
+    """A weighted aggregation factory over sums of blocks, with the encoding that each user applies first."""
+
+    @property
+    def encode(self) -> contributions.Encode | None:
+        """Applied to each user's weighted contribution; None where values are summed as they are."""
+        ...
+
+    def create(self, value_type: tff.Type, weight_type: tff.Type) -> tff.templates.AggregationProcess:
+        """`(<S@SERVER, {V}@CLIENTS, {W}@CLIENTS> -> <state=S, result=mean@SERVER, measurements>)`."""
+        ...
+
+
+class PlainMeanFactory(tff.aggregators.WeightedAggregationFactory):
+    """Sums values and weights as floats and divides. The server sees each block's sum."""
+
+    encode = None
+
+    def create(self, value_type: tff.Type, weight_type: tff.Type) -> tff.templates.AggregationProcess:
+        """`value_type` holds sums over a block's users, `weight_type` the sum of their weights."""
+        return _mean_of_sums(tff.aggregators.SumFactory(), value_type, weight_type, decode=None)
+
+
+@dataclasses.dataclass(frozen=True)
+class FixedPoint:
+    """Rounding of a real number in [-bound, bound] to an integer of `bits` bits; beyond the bound it is clipped.
+
+    Attributes:
+        bound: Largest magnitude of one user's weighted value.
+        bits: Width of the integer, sign included.
+    """
+
+    bound: float
+    bits: int = 24
+
+    def __post_init__(self) -> None:
+        if self.bound <= 0:
+            raise ValueError(f"The bound of a fixed-point number must be positive, not {self.bound}.")
+        if not 2 <= self.bits <= 32:
+            raise ValueError(f"A fixed-point number has 2 to 32 bits, not {self.bits}.")
+
+    @property
+    def limit(self) -> int:
+        """Largest integer."""
+        return 2 ** (self.bits - 1) - 1
+
+    @property
+    def step(self) -> float:
+        """Distance of neighbouring values."""
+        return self.bound / self.limit
+
+    def encode(self, value: tf.Tensor) -> tf.Tensor:
+        """float32 to int64 of the same shape, at most half a step away within the bound."""
+        scaled = tf.cast(value, tf.float64) / self.step
+        return tf.cast(tf.round(tf.clip_by_value(scaled, -self.limit, self.limit)), tf.int64)
+
+    def decode(self, value: tf.Tensor) -> tf.Tensor:
+        """A sum of encoded values, int64, to float32."""
+        return tf.cast(tf.cast(value, tf.float64) * self.step, tf.float32)
+
+
+class SecureMeanFactory(tff.aggregators.WeightedAggregationFactory):
+    """Each user's weighted values become integers; integers are summed through `tff.aggregators.SecureSumFactory`.
+
+    TFF ships no secure-aggregation protocol: in simulation the secure sum is a plain sum of the same integers, and the
+    process has the type and the arithmetic of the real one. What the server would learn under a protocol is the sum.
+
+    Args:
+        bounds: Encoding of `query`, `items`, `loss` and `weight`. The bounds hold after weighting.
+        max_users_per_block: Bounds what a block's sum can reach.
+    """
+
+    def __init__(self, bounds: dict[str, FixedPoint], max_users_per_block: int = 1 << 16) -> None:
+        missing = {"query", "items", "loss", "weight"} - bounds.keys()
+        if missing:
+            raise ValueError(f"The secure sum needs a bound for {', '.join(sorted(missing))}.")
+        self._bounds = dict(bounds)
+        self._max_users = max_users_per_block
+
+    def encode(self, name: str, value: tf.Tensor) -> tf.Tensor:
+        """One user's part `name` to integers."""
+        return self._bounds[name].encode(value)
+
+    def create(self, value_type: tff.Type, weight_type: tff.Type) -> tff.templates.AggregationProcess:
+        """`value_type` and `weight_type` hold sums of int64, as `contributions.block_sum` gives with `encode`."""
+
+        def decode(value: Any, weight: Any) -> tuple[Any, Any]:
+            decoded = collections.OrderedDict(
+                (name, tf.nest.map_structure(self._bounds[name].decode, part)) for name, part in value.items()
+            )
+            return decoded, self._bounds["weight"].decode(weight)
+
+        largest = max(point.limit for point in self._bounds.values()) * self._max_users
+        secure_sum = tff.aggregators.SecureSumFactory(np.int64(largest), np.int64(-largest))
+        return _mean_of_sums(secure_sum, value_type, weight_type, decode)
+
+
+def secure_mean(
+    query_bound: float, item_bound: float, weight_bound: float, loss_bound: float = 32.0, bits: int = 24
+) -> SecureMeanFactory:
+    """A secure mean from bounds on one user's values before weighting.
+
+    Args:
+        query_bound: Of any coordinate of the query-tower update, e.g. its clip norm.
+        item_bound: Of any coordinate of the item gradients, e.g. their clip norm.
+        weight_bound: Of a user's weight.
+        loss_bound: Of a user's mean loss.
+        bits: Width of one encoded value.
+    """
+    return SecureMeanFactory(
+        {
+            "query": FixedPoint(query_bound * weight_bound, bits),
+            "items": FixedPoint(item_bound * weight_bound, bits),
+            "loss": FixedPoint(loss_bound * weight_bound, bits),
+            "weight": FixedPoint(weight_bound, bits),
+        }
+    )
+
+
+def _mean_of_sums(
+    sum_factory: tff.aggregators.UnweightedAggregationFactory,
+    value_type: tff.Type,
+    weight_type: tff.Type,
+    decode: Any,
+) -> tff.templates.AggregationProcess:
+    sum_process = sum_factory.create(tff.StructWithPythonType([value_type, weight_type], tuple))
+
+    @tff.tensorflow.computation(sum_process.next.type_signature.result.result.member)
+    def divide(total: Any) -> Any:
+        value, weight = total[0], total[1]
+        if decode is not None:
+            value, weight = decode(value, weight)
+        return tf.nest.map_structure(lambda part: tf.math.divide_no_nan(part, weight), value)
+
+    @tff.federated_computation(
+        sum_process.initialize.type_signature.result,
+        tff.FederatedType(value_type, tff.CLIENTS),
+        tff.FederatedType(weight_type, tff.CLIENTS),
+    )
+    def next_fn(state: Any, value: Any, weight: Any) -> Any:
+        total = sum_process.next(state, tff.federated_zip((value, weight)))
+        mean = tff.federated_map(divide, total.result)
+        return tff.templates.MeasuredProcessOutput(total.state, mean, total.measurements)
+
+    return tff.templates.AggregationProcess(sum_process.initialize, next_fn)

@@ -1,0 +1,244 @@
+"""What a block of devices computes, and how each user's contribution is bounded before anything is summed.
+
+Plain TensorFlow: no federated word is needed to run or test it. The users of a block share nothing but the model they
+were sent. Clipping, weighting and encoding happen for each user alone; only then is the block summed. So the result
+does not depend on how users are grouped into blocks.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tff_rec.models import layers, randomness
+from tff_rec.models.objectives import Objective
+from tff_rec.models.query_towers import QueryTower
+from tff_rec.models.two_tower import UserWeighting
+
+Encode = Callable[[str, tf.Tensor], tf.Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalTraining:
+    """What a device does with the item vectors it receives.
+
+    Attributes:
+        query_tower: The model that it trains.
+        objective: Its loss.
+        weighting: Its weight in the mean over users, from its number of predictions.
+        local_steps: Full-batch SGD steps on the query tower. Item gradients are summed over the steps.
+        learning_rate: Of those steps.
+        query_clip_norm: Largest L2 norm of a user's query-tower update; None for no bound.
+        item_clip_norm: Largest L2 norm of a user's gradients of all item vectors together; None for no bound.
+    """
+
+    query_tower: QueryTower
+    objective: Objective
+    weighting: UserWeighting
+    local_steps: int = 1
+    learning_rate: float = 1.0
+    query_clip_norm: float | None = None
+    item_clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.local_steps < 1:
+            raise ValueError(f"local_steps must be at least 1, not {self.local_steps}.")
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate must be positive, not {self.learning_rate}.")
+        for name in ("query_clip_norm", "item_clip_norm"):
+            norm = getattr(self, name)
+            if norm is not None and norm <= 0:
+                raise ValueError(f"{name} must be positive or None, not {norm}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Leaves:
+    """What is differentiated: shared tensors, or one a user where users must be told apart."""
+
+    query: dict[str, tf.Tensor]
+    items: tf.Tensor
+    rows: tf.Tensor | None
+    query_per_user: bool
+    items_per_user: bool
+
+
+@tf.autograph.experimental.do_not_convert
+def block_sum(
+    training: LocalTraining,
+    encode: Encode | None,
+    query_weights: layers.Weights,
+    table: tf.Tensor,
+    history: tf.Tensor,
+    seeds: tf.Tensor,
+) -> collections.OrderedDict[str, Any]:
+    """Trains every user of a block and sums what they send.
+
+    Args:
+        training: What each device does.
+        encode: Turns a part (`query`, `items`, `loss` or `weight`) of one user's contribution into what is summed, e.g.
+            integers, elementwise; None sums the values themselves.
+        query_weights: The query tower as sent, by name.
+        table: Item vectors as sent, float32 [items, d].
+        history: int32 [users, n], indices of items, oldest first, padded at the end with -1.
+        seeds: int32 [users], what each device draws its random numbers from.
+
+    Returns:
+        `query`: by name, the sum over users of weight × (update of the query tower); `items`: [items, d], the sum of
+        weight × (gradient of the item vectors); `loss`: the sum of weight × loss of the first step; `weight`: the sum
+        of weights. Float32, or the type that `encode` gives.
+    """
+    weights = training.weighting(training.objective.num_positives(history))
+    leaves = _leaves(training, encode is not None, query_weights, table, history, seeds)
+    query_update, item_gradient, losses = _train(training, leaves, weights, history, seeds)
+    sums = collections.OrderedDict(
+        query=_sum_query(training, encode, leaves, query_update, weights),
+        items=_sum_items(training, encode, leaves, item_gradient, weights, tf.shape(table)[0]),
+    )
+    for name, values in (("loss", losses * weights), ("weight", weights)):
+        sums[name] = tf.reduce_sum(values if encode is None else encode(name, values))
+    return sums
+
+
+def _leaves(
+    training: LocalTraining,
+    encoded: bool,
+    query_weights: layers.Weights,
+    table: tf.Tensor,
+    history: tf.Tensor,
+    seeds: tf.Tensor,
+) -> _Leaves:
+    """Copies the model once a user only where that is needed: the sum of gradients is the gradient of the sum."""
+    users = tf.shape(history)[0]
+    query_per_user = encoded or training.local_steps > 1 or training.query_clip_norm is not None
+    items_per_user = encoded or training.item_clip_norm is not None
+    rows = training.objective.rows(history, seeds, table.shape[0])
+    if rows is not None:
+        items = tf.gather(table, tf.maximum(rows, 0))
+        items_per_user = True
+    else:
+        items = _stack(table, users) if items_per_user else table
+    query = {name: _stack(value, users) if query_per_user else value for name, value in query_weights.items()}
+    return _Leaves(query, items, rows, query_per_user, items_per_user)
+
+
+def _stack(value: tf.Tensor, users: tf.Tensor) -> tf.Tensor:
+    return tf.tile(value[tf.newaxis], tf.concat([[users], tf.ones([value.shape.rank], tf.int32)], axis=0))
+
+
+def _train(
+    training: LocalTraining, leaves: _Leaves, weights: tf.Tensor, history: tf.Tensor, seeds: tf.Tensor
+) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
+    """Local steps: weighted updates of the query tower, weighted item gradients, losses of the first step, [users]."""
+    query = dict(leaves.query)
+    step_seeds = tf.bitcast(randomness.bits(seeds, training.local_steps, "local steps"), tf.int32)
+    item_gradient, losses = tf.zeros_like(leaves.items), tf.zeros_like(weights)
+    for step in range(training.local_steps):
+        step_losses, query_gradient, step_gradient = _gradients(
+            training, leaves, query, weights, history, step_seeds[:, step]
+        )
+        losses = step_losses if step == 0 else losses
+        item_gradient = step_gradient if step == 0 else item_gradient + step_gradient
+        for name, gradient in query_gradient.items():
+            # Users are weighted inside the loss; a user's own step takes the weight out again.
+            own = tf.math.divide_no_nan(gradient, _beside(weights, gradient)) if leaves.query_per_user else gradient
+            query[name] = query[name] - training.learning_rate * own
+    update = {name: query[name] - leaves.query[name] for name in query}
+    if leaves.query_per_user:
+        update = {name: value * _beside(weights, value) for name, value in update.items()}
+    return update, item_gradient, losses
+
+
+def _gradients(
+    training: LocalTraining,
+    leaves: _Leaves,
+    query: dict[str, tf.Tensor],
+    weights: tf.Tensor,
+    history: tf.Tensor,
+    seeds: tf.Tensor,
+) -> tuple[tf.Tensor, dict[str, tf.Tensor], tf.Tensor]:
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch([query, leaves.items])
+        losses = training.objective.loss(training.query_tower, query, leaves.items, history, leaves.rows, seeds)
+        total = tf.reduce_sum(losses * weights)
+    query_gradient, item_gradient = tape.gradient(total, [query, leaves.items], unconnected_gradients="zero")
+    query_gradient = {name: tf.convert_to_tensor(value) for name, value in query_gradient.items()}
+    return losses, query_gradient, tf.convert_to_tensor(item_gradient)
+
+
+def _sum_query(
+    training: LocalTraining,
+    encode: Encode | None,
+    leaves: _Leaves,
+    update: dict[str, tf.Tensor],
+    weights: tf.Tensor,
+) -> collections.OrderedDict[str, tf.Tensor]:
+    if training.query_clip_norm is not None:
+        squares = [tf.reduce_sum(tf.square(value), axis=range(1, value.shape.rank)) for value in update.values()]
+        scale = _clip_scale(tf.add_n(squares), weights, training.query_clip_norm)
+        update = {name: value * _beside(scale, value) for name, value in update.items()}
+    if encode is not None:
+        update = {name: encode("query", value) for name, value in update.items()}
+    if leaves.query_per_user:
+        update = {name: tf.reduce_sum(value, axis=0) for name, value in update.items()}
+    return collections.OrderedDict((name, update[name]) for name in leaves.query)
+
+
+def _sum_items(
+    training: LocalTraining,
+    encode: Encode | None,
+    leaves: _Leaves,
+    gradient: tf.Tensor,
+    weights: tf.Tensor,
+    num_items: tf.Tensor,
+) -> tf.Tensor:
+    rows = leaves.rows
+    bounded = encode is not None or training.item_clip_norm is not None
+    if rows is not None and bounded:
+        rows, gradient = combine_rows(rows, gradient)
+    if training.item_clip_norm is not None:
+        scale = _clip_scale(tf.reduce_sum(tf.square(gradient), axis=[1, 2]), weights, training.item_clip_norm)
+        gradient = gradient * _beside(scale, gradient)
+    if encode is not None:
+        gradient = encode("items", gradient)
+    if rows is not None:
+        flat = tf.reshape(gradient, [-1, gradient.shape[-1]])
+        return tf.math.unsorted_segment_sum(flat, tf.reshape(rows, [-1]), num_items)
+    return tf.reduce_sum(gradient, axis=0) if leaves.items_per_user else gradient
+
+
+def combine_rows(rows: tf.Tensor, gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Adds up the gradients of an item that one user named several times, so that norms and rounding see one row.
+
+    Args:
+        rows: int32 [users, r], ids of items; negative ids are ignored.
+        gradient: float32 [users, r, d].
+
+    Returns:
+        Ids int32 [users, r], each at most once a user, then -1; and their gradients, float32 [users, r, d].
+    """
+    users, count = tf.shape(rows)[0], tf.shape(rows)[1]
+    order = tf.argsort(rows, axis=1)
+    ordered = tf.gather(rows, order, batch_dims=1)
+    begins = tf.concat([tf.ones([users, 1], tf.bool), tf.not_equal(ordered[:, 1:], ordered[:, :-1])], axis=1)
+    slots = tf.cumsum(tf.cast(begins, tf.int32), axis=1) - 1
+    segments = tf.reshape(slots + count * tf.range(users)[:, tf.newaxis], [-1])
+    total = users * count
+    moved = tf.reshape(tf.gather(gradient, order, batch_dims=1), [-1, gradient.shape[-1]])
+    sums = tf.math.unsorted_segment_sum(moved, segments, total)
+    ids = tf.maximum(tf.math.unsorted_segment_max(tf.reshape(ordered, [-1]), segments, total), -1)
+    shape = tf.shape(gradient)
+    ids = tf.reshape(ids, [users, count])
+    return ids, tf.reshape(sums, shape) * tf.cast(ids >= 0, tf.float32)[:, :, tf.newaxis]
+
+
+def _clip_scale(weighted_squares: tf.Tensor, weights: tf.Tensor, norm: float) -> tf.Tensor:
+    """Factor, [users], that brings an unweighted contribution to at most `norm`, from the weighted one's square norm."""
+    limit = norm * weights
+    return tf.where(weighted_squares > limit**2, tf.math.divide_no_nan(limit, tf.sqrt(weighted_squares)), 1.0)
+
+
+def _beside(vector: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+    """Reshapes [users] to broadcast against [users, ...]."""
+    return tf.reshape(vector, tf.concat([[-1], tf.ones([value.shape.rank - 1], tf.int32)], axis=0))

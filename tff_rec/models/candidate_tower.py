@@ -1,0 +1,99 @@
+"""The candidate (item) tower: an item's id and features to its vector. It stands on the server."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tff_rec.models import layers
+
+
+class CandidateTower(layers.Tower):
+    """Sums an id embedding and the item's feature embeddings, then an optional hidden layer and SE block.
+
+    Called on the whole catalogue it is a deterministic function of its weights: no dropout, so that the vectors sent to
+    devices and those differentiated afterwards are the same (SpFedRec, section on server-side back-propagation).
+
+    Args:
+        num_items: Size of the catalogue.
+        num_features: Size of the feature vocabulary.
+        dimension: Length of an item vector.
+        hidden: Width of a residual hidden layer; 0 for none.
+        se_ratio: Reduction ratio of a squeeze-and-excitation block; 0 for none.
+        stddev: Standard deviation of the initial embeddings.
+    """
+
+    def __init__(
+        self,
+        num_items: int,
+        num_features: int,
+        dimension: int,
+        hidden: int = 0,
+        se_ratio: int = 0,
+        stddev: float = 0.02,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.num_items = num_items
+        self.num_features = num_features
+        self.dimension = dimension
+        self.hidden = hidden
+        self.se_ratio = se_ratio
+        self.stddev = stddev
+
+    def weight_specs(self) -> dict[str, tuple[tuple[int, ...], tf.keras.initializers.Initializer]]:
+        """`items`, `features`, then the hidden layer's and the SE block's kernels."""
+        d, zeros = self.dimension, tf.keras.initializers.Zeros()
+        specs = {
+            "items": ((self.num_items, d), self.initializer("items", self.stddev)),
+            "features": ((self.num_features, d), self.initializer("features", self.stddev)),
+        }
+        if self.hidden:
+            specs["hidden/kernel"] = ((d, self.hidden), self.initializer("hidden", d**-0.5))
+            specs["hidden/bias"] = ((self.hidden,), zeros)
+            specs["output/kernel"] = ((self.hidden, d), self.initializer("output", 0.1 * self.hidden**-0.5))
+        if self.se_ratio:
+            specs |= squeeze_excitation_specs(self, d, self.se_ratio)
+        return specs
+
+    def apply(self, weights: layers.Weights, indices: tf.Tensor, feature_weights: tf.Tensor) -> tf.Tensor:
+        """Vectors of the whole catalogue.
+
+        Args:
+            weights: By the names of `weight_specs`.
+            indices: int32 [num_items, m], indices of each item's features.
+            feature_weights: float32 [num_items, m], their weights; 0 where padded.
+
+        Returns:
+            float32 [num_items, dimension].
+        """
+        described = tf.gather(weights["features"], indices) * feature_weights[:, :, tf.newaxis]
+        vectors = (weights["items"] + tf.reduce_sum(described, axis=1))[tf.newaxis]
+        if self.hidden:
+            hidden = tf.nn.relu(layers.dense(vectors, weights["hidden/kernel"], weights["hidden/bias"]))
+            vectors += layers.dense(hidden, weights["output/kernel"])
+        if self.se_ratio:
+            vectors = layers.squeeze_excitation(vectors, weights["se/squeeze"], weights["se/excite"])
+        return vectors[0]
+
+    def call(self, inputs: tuple[np.ndarray | tf.Tensor, np.ndarray | tf.Tensor]) -> tf.Tensor:
+        """Vectors of the whole catalogue from (`indices`, `feature_weights`), as in `apply`."""
+        indices, feature_weights = inputs
+        weights = {name: tf.convert_to_tensor(value) for name, value in self.tensors.items()}
+        return self.apply(weights, tf.convert_to_tensor(indices), tf.convert_to_tensor(feature_weights))
+
+    def get_config(self) -> dict[str, Any]:
+        """Arguments that rebuild the layer."""
+        names = ("num_items", "num_features", "dimension", "hidden", "se_ratio", "stddev", "seed")
+        return super().get_config() | {name: getattr(self, name) for name in names}
+
+
+def squeeze_excitation_specs(
+    tower: layers.Tower, dimension: int, ratio: int
+) -> dict[str, tuple[tuple[int, ...], tf.keras.initializers.Initializer]]:
+    """Weights of a squeeze-and-excitation block that begins as the identity."""
+    reduced = max(1, dimension // ratio)
+    return {
+        "se/squeeze": ((dimension, reduced), tower.initializer("se/squeeze", dimension**-0.5)),
+        "se/excite": ((reduced, dimension), tf.keras.initializers.Zeros()),
+    }

@@ -1,0 +1,133 @@
+"""Layers as functions of (inputs, weights), for one set of weights or one set a user.
+
+Local training gives every device its own query tower. A block of devices is computed at once, so a weight is either
+shared, `[...]`, or stacked, `[users, ...]`; each function here takes both and tells them apart by rank. `Tower` wraps
+such functions as a Keras layer.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from tff_rec.models import randomness
+
+Weights = Mapping[str, tf.Tensor]
+
+
+class Tower(tf.keras.layers.Layer):
+    """A Keras layer whose computation is also a function of explicit weights.
+
+    A subclass declares its weights in `weight_specs` and computes in `apply`. `tensors` are the layer's own variables,
+    by name, in the order of `trainable_weights`.
+    """
+
+    def __init__(self, seed: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.seed = seed
+        self.tensors: dict[str, tf.Variable] = {}
+
+    def weight_specs(self) -> dict[str, tuple[tuple[int, ...], tf.keras.initializers.Initializer]]:
+        """Shape and initializer of every weight, in order."""
+        raise AttributeError(f"{type(self).__name__} does not say which weights it has.")
+
+    def build(self, input_shape: Any = None) -> None:
+        """Creates the weights of `weight_specs`; the inputs' shape is not needed."""
+        if not self.built:
+            for name, (shape, initializer) in self.weight_specs().items():
+                self.tensors[name] = self.add_weight(name=name, shape=shape, initializer=initializer)
+        super().build(input_shape)
+
+    def as_weights(self, values: list[tf.Tensor]) -> Weights:
+        """Names values that stand in the order of `weight_specs`."""
+        return dict(zip(self.weight_specs(), values, strict=True))
+
+    def initializer(self, name: str, stddev: float) -> tf.keras.initializers.Initializer:
+        """Truncated normal, seeded by the tower's seed and the weight's name."""
+        position = sum(ord(letter) * (index + 1) for index, letter in enumerate(name))
+        return tf.keras.initializers.TruncatedNormal(stddev=stddev, seed=self.seed * 10_007 + position)
+
+
+def dense(inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None = None) -> tf.Tensor:
+    """`inputs @ kernel + bias`: float32 [users, n, in] and [in, out] or [users, in, out] → [users, n, out]."""
+    outputs = tf.tensordot(inputs, kernel, 1) if kernel.shape.rank == 2 else tf.matmul(inputs, kernel)
+    return outputs if bias is None else outputs + beside(bias)
+
+
+def beside(vector: tf.Tensor) -> tf.Tensor:
+    """Makes a weight vector, [d] or [users, d], broadcast against [users, n, d]."""
+    return vector if vector.shape.rank == 1 else vector[:, tf.newaxis, :]
+
+
+def layer_norm(inputs: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, epsilon: float = 1e-6) -> tf.Tensor:
+    """Layer normalisation over the last axis (Ba et al. 2016)."""
+    mean = tf.reduce_mean(inputs, axis=-1, keepdims=True)
+    centred = inputs - mean
+    variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
+    return centred * tf.math.rsqrt(variance + epsilon) * beside(scale) + beside(offset)
+
+
+def squeeze_excitation(inputs: tf.Tensor, squeeze: tf.Tensor, excite: tf.Tensor) -> tf.Tensor:
+    """Squeeze-and-excitation of features (Hu et al. 2018): `x * 2 sigmoid(relu(x S) E)`.
+
+    The factor 2 makes a block with `excite` = 0 the identity, so that training begins where it would without the block.
+
+    Args:
+        inputs: float32 [users, n, d].
+        squeeze: float32 [d, d / r] for a reduction ratio r, or one a user.
+        excite: float32 [d / r, d], or one a user.
+    """
+    return inputs * 2.0 * tf.sigmoid(dense(tf.nn.relu(dense(inputs, squeeze)), excite))
+
+
+def dropout(inputs: tf.Tensor, rate: float, seeds: tf.Tensor | None, stream: str) -> tf.Tensor:
+    """Inverted dropout with one random stream a user; the identity where `seeds` is None (inference).
+
+    Args:
+        inputs: float32 [users, n, d].
+        rate: Share of values set to zero.
+        seeds: int32 [users], or None.
+        stream: Name of the place in the model, so that places drop independently.
+    """
+    if seeds is None or rate == 0.0:
+        return inputs
+    shape = tf.shape(inputs)
+    draws = tf.reshape(randomness.uniform(seeds, shape[1] * shape[2], stream), shape)
+    return tf.where(draws >= rate, inputs / (1.0 - rate), 0.0)
+
+
+def causal_attention(
+    queries: tf.Tensor,
+    keys: tf.Tensor,
+    values: tf.Tensor,
+    num_heads: int,
+    rate: float,
+    seeds: tf.Tensor | None,
+    stream: str,
+) -> tf.Tensor:
+    """Scaled dot-product attention where position t sees positions up to t (Vaswani et al. 2017).
+
+    Args:
+        queries: float32 [users, n, d]; `keys` and `values` alike.
+        keys: As `queries`.
+        values: As `queries`.
+        num_heads: Divides d.
+        rate: Dropout of attention weights.
+        seeds: int32 [users], or None at inference.
+        stream: Name for dropout.
+
+    Returns:
+        float32 [users, n, d].
+    """
+    users, length, dimension = tf.shape(queries)[0], tf.shape(queries)[1], queries.shape[-1]
+    head = dimension // num_heads
+
+    def split(inputs: tf.Tensor) -> tf.Tensor:
+        return tf.transpose(tf.reshape(inputs, [users, length, num_heads, head]), [0, 2, 1, 3])
+
+    logits = tf.matmul(split(queries), split(keys), transpose_b=True) * head**-0.5
+    visible = tf.linalg.band_part(tf.ones([length, length], tf.bool), -1, 0)
+    weights = tf.nn.softmax(tf.where(visible, logits, -1e9))
+    flat = dropout(tf.reshape(weights, [users, num_heads * length, length]), rate, seeds, stream)
+    mixed = tf.matmul(tf.reshape(flat, [users, num_heads, length, length]), split(values))
+    return tf.reshape(tf.transpose(mixed, [0, 2, 1, 3]), [users, length, dimension])

@@ -1,0 +1,48 @@
+"""Counter-based random numbers, one stream a user.
+
+A device draws its own dropout masks and negatives. In simulation many devices share one tensor, and what a device draws
+must not depend on which others stand beside it. So every number is a hash of (the user's seed, a stream's name, a
+counter): the 32-bit finalizer of MurmurHash3 (Appleby), applied to whole tensors. This is good enough to sample with
+and no source of secrets.
+"""
+
+import zlib
+
+import tensorflow as tf
+
+
+def bits(seeds: tf.Tensor, count: tf.Tensor | int, stream: str) -> tf.Tensor:
+    """Random 32-bit words, equal for equal (seed, stream, counter).
+
+    Args:
+        seeds: int32 [users], one seed a user.
+        count: Number of words a user.
+        stream: Name of what the numbers are for; other names give independent numbers.
+
+    Returns:
+        uint32 [users, count].
+    """
+    salt = tf.constant(zlib.crc32(stream.encode()), tf.uint32)
+    keys = _mix(tf.bitwise.bitwise_xor(tf.bitcast(seeds, tf.uint32), salt))
+    counters = tf.bitcast(tf.range(count, dtype=tf.int32), tf.uint32) * tf.constant(0x9E3779B9, tf.uint32)
+    return _mix(keys[:, tf.newaxis] + counters[tf.newaxis, :])
+
+
+def uniform(seeds: tf.Tensor, count: tf.Tensor | int, stream: str) -> tf.Tensor:
+    """Random float32 [users, count] in [0, 1), 24 bits each; arguments as in `bits`."""
+    words = tf.bitwise.right_shift(bits(seeds, count, stream), tf.constant(8, tf.uint32))
+    return tf.cast(tf.bitcast(words, tf.int32), tf.float32) * (1.0 / (1 << 24))
+
+
+def integers(seeds: tf.Tensor, count: tf.Tensor | int, bound: tf.Tensor | int, stream: str) -> tf.Tensor:
+    """Random int32 [users, count] in [0, bound); arguments as in `bits`. Bias below bound / 2^24."""
+    draws = tf.cast(uniform(seeds, count, stream) * tf.cast(bound, tf.float32), tf.int32)
+    return tf.minimum(draws, tf.cast(bound, tf.int32) - 1)
+
+
+def _mix(words: tf.Tensor) -> tf.Tensor:
+    shift = tf.bitwise.right_shift
+    for amount, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        words = tf.bitwise.bitwise_xor(words, shift(words, tf.constant(amount, tf.uint32)))
+        words = words * tf.constant(factor, tf.uint32)
+    return tf.bitwise.bitwise_xor(words, shift(words, tf.constant(16, tf.uint32)))

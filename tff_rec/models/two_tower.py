@@ -1,0 +1,94 @@
+"""The two-tower retrieval model as a TFRS model: it trains centrally with `fit`, and lends its parts to federation."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+
+from tff_rec.models import layers, objectives
+from tff_rec.models.candidate_tower import CandidateTower
+from tff_rec.models.query_towers import QueryTower
+
+UserWeighting = Callable[[tf.Tensor], tf.Tensor]
+
+
+def by_positives(num_positives: tf.Tensor) -> tf.Tensor:
+    """Weighs a user by the number of its predictions: the mean over users is the mean over predictions."""
+    return num_positives
+
+
+def equally(num_positives: tf.Tensor) -> tf.Tensor:
+    """Weighs every user that has a prediction alike."""
+    return tf.cast(num_positives > 0, tf.float32)
+
+
+class TwoTower(tfrs.Model):
+    """A query tower over the history's item vectors and a candidate tower over the catalogue.
+
+    Args:
+        query_tower: Stands on the device.
+        candidate_tower: Stands on the server.
+        feature_indices: int32 [items, m], features of each item of the catalogue.
+        feature_weights: float32 [items, m], their weights.
+        objective: Loss of a user's history.
+        weighting: Weight of a user from its number of predictions.
+    """
+
+    def __init__(
+        self,
+        query_tower: QueryTower,
+        candidate_tower: CandidateTower,
+        feature_indices: np.ndarray,
+        feature_weights: np.ndarray,
+        objective: objectives.Objective,
+        weighting: UserWeighting = by_positives,
+    ) -> None:
+        super().__init__()
+        self.query_tower = query_tower
+        self.candidate_tower = candidate_tower
+        # In NumPy arrays, not tensors, so that computations traced by TFF can hold them as constants.
+        self.catalogue = _Catalogue(feature_indices.astype(np.int32), feature_weights.astype(np.float32))
+        self.objective = objective
+        self.weighting = weighting
+        query_tower.build()
+        candidate_tower.build()
+
+    def candidate_embeddings(self, weights: layers.Weights | None = None) -> tf.Tensor:
+        """Vectors of the catalogue, float32 [items, dimension], under the given or the model's own weights."""
+        weights = own_weights(self.candidate_tower) if weights is None else weights
+        return self.candidate_tower.apply(weights, *self.catalogue.tensors())
+
+    def query_embeddings(self, history: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
+        """Query after the whole history: int32 [users, n] (padded with -1) → float32 [users, dimension]."""
+        mask = objectives.history_mask(history)
+        vectors = tf.gather(table, tf.maximum(history, 0)) * mask[:, :, tf.newaxis]
+        return self.query_tower.query(own_weights(self.query_tower), vectors, mask)
+
+    def compute_loss(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        """Weighted mean over users of the objective, for a block (`history` int32 [users, n], `seed` int32 [users])."""
+        history, seeds = inputs["history"], inputs["seed"]
+        table = self.candidate_embeddings()
+        rows = self.objective.rows(history, seeds, self.candidate_tower.num_items)
+        vectors = table if rows is None else tf.gather(table, tf.maximum(rows, 0))
+        losses = self.objective.loss(
+            self.query_tower, own_weights(self.query_tower), vectors, history, rows, seeds if training else None
+        )
+        user_weights = self.weighting(self.objective.num_positives(history))
+        return tf.math.divide_no_nan(tf.reduce_sum(losses * user_weights), tf.reduce_sum(user_weights))
+
+
+def own_weights(tower: layers.Tower) -> layers.Weights:
+    """A tower's own variables, read."""
+    return {name: tf.convert_to_tensor(value) for name, value in tower.tensors.items()}
+
+
+class _Catalogue:
+    """Features of the items, kept from Keras, which would turn arrays in attributes into tracked containers."""
+
+    def __init__(self, indices: np.ndarray, weights: np.ndarray) -> None:
+        self.indices = indices
+        self.weights = weights
+
+    def tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.constant(self.indices), tf.constant(self.weights)

@@ -1,0 +1,113 @@
+"""Where TFF computations run in simulation, and the life of the process that runs them.
+
+TFF runs computations in a C++ child process (`worker_binary`). Started by TFF itself it outlives Python and keeps its
+standard output open. This module starts the child, so that it ends with Python however Python ends, and it is the one
+place that sets TFF's execution context.
+
+The context replaces TFF's secure sums by plain sums of the same integers: arithmetic of secure aggregation, simulated,
+with no cryptography in it.
+"""
+
+import atexit
+import ctypes
+import pathlib
+import signal
+import subprocess
+import time
+from types import FrameType
+from typing import NoReturn
+
+import grpc
+import portpicker
+import tensorflow_federated as tff
+
+_PR_SET_PDEATHSIG = 1
+_START_SECONDS = 60.0
+_MESSAGE_BYTES = 2_000_000_000
+
+_worker: subprocess.Popen[bytes] | None = None
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def start() -> None:
+    """Starts the worker, if it does not run, and makes it TFF's default execution context. Call from the main thread.
+
+    Raises:
+        RuntimeError: If the worker ends or does not answer within a minute.
+    """
+    global _worker
+    if _worker is not None and _worker.poll() is None:
+        return
+    port = portpicker.pick_unused_port()
+    _worker = _start_worker(port)
+    atexit.register(stop)
+    tff.framework.set_default_context(_build_context(_connect(port, _worker)))
+
+
+def stop() -> None:
+    """Ends the worker. Safe to call twice."""
+    global _worker
+    if _worker is not None:
+        _worker.kill()
+        _worker.wait()
+        _worker = None
+
+
+def end_on_signals() -> None:
+    """Makes SIGTERM and SIGHUP end Python as `sys.exit` does, so that files are closed and the worker is ended."""
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        del frame
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGHUP, end)
+
+
+def _start_worker(port: int) -> subprocess.Popen[bytes]:
+    binary = pathlib.Path(tff.__file__).parent / "data" / "worker_binary"
+    return subprocess.Popen(
+        [str(binary), f"--port={port}", "--max_concurrent_computation_calls=-1"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=_die_with_parent,
+    )
+
+
+def _die_with_parent() -> None:
+    """Runs in the child: the kernel kills it when Python dies, even of SIGKILL. Ctrl-C reaches Python alone."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _connect(port: int, worker: subprocess.Popen[bytes]) -> tff.framework.RemoteExecutorGrpcStub:
+    limits = ("max_message_length", "max_receive_message_length", "max_send_message_length")
+    options = [(f"grpc.{limit}", _MESSAGE_BYTES) for limit in limits]
+    stub = tff.framework.RemoteExecutorGrpcStub(grpc.insecure_channel(f"localhost:{port}", options))
+    deadline = time.monotonic() + _START_SECONDS
+    while not stub.is_ready:
+        if worker.poll() is not None or time.monotonic() > deadline:
+            stop()
+            raise RuntimeError("TFF's worker process did not start; does this machine run x86-64 Linux binaries?")
+        time.sleep(0.05)
+    return stub
+
+
+def _build_context(stub: tff.framework.RemoteExecutorGrpcStub) -> tff.framework.SyncExecutionContext:
+    def create_executor(cardinalities: dict[tff.framework.PlacementLiteral, int]) -> tff.framework.RemoteExecutor:
+        cardinalities.setdefault(tff.CLIENTS, 0)
+        executor = tff.framework.RemoteExecutor(stub)
+        executor.set_cardinalities(cardinalities)
+        return executor
+
+    def compile_to_native(computation: tff.framework.ConcreteComputation) -> tff.framework.ConcreteComputation:
+        summed = tff.backends.test.replace_secure_intrinsics_with_bodies(computation)
+        return tff.backends.native.desugar_and_transform_to_native(summed)
+
+    return tff.framework.SyncExecutionContext(
+        executor_fn=tff.framework.ResourceManagingExecutorFactory(create_executor),
+        compiler_fn=compile_to_native,
+        transform_args=tff.tensorflow.transform_args,
+        transform_result=tff.tensorflow.transform_result,
+    )
