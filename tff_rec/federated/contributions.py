@@ -130,41 +130,35 @@ def _stack(value: tf.Tensor, users: tf.Tensor) -> tf.Tensor:
 def _train(
     training: LocalTraining, leaves: _Leaves, weights: tf.Tensor, history: tf.Tensor, seeds: tf.Tensor
 ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
-    """Local steps: weighted updates of the query tower, weighted item gradients, losses of the first step, [users]."""
-    query = dict(leaves.query)
+    """Local steps.
+
+    The item vectors stay what they are over the steps, so their gradient is taken once, of the sum of all losses, with
+    the query tower of each step held constant.
+
+    Returns:
+        Updates of the query tower, one a user or else weighted and summed; weighted item gradients; losses of the first
+        step, [users].
+    """
     step_seeds = tf.bitcast(randomness.bits(seeds, training.local_steps, "local steps"), tf.int32)
-    item_gradient, losses = tf.zeros_like(leaves.items), tf.zeros_like(weights)
-    for step in range(training.local_steps):
-        step_losses, query_gradient, step_gradient = _gradients(
-            training, leaves, query, weights, history, step_seeds[:, step]
-        )
-        losses = step_losses if step == 0 else losses
-        item_gradient = step_gradient if step == 0 else item_gradient + step_gradient
-        for name, gradient in query_gradient.items():
-            # Users are weighted inside the loss; a user's own step takes the weight out again.
-            own = tf.math.divide_no_nan(gradient, _beside(weights, gradient)) if leaves.query_per_user else gradient
-            query[name] = query[name] - training.learning_rate * own
+    query, losses = dict(leaves.query), []
+    with tf.GradientTape(watch_accessed_variables=False) as item_tape:
+        item_tape.watch(leaves.items)
+        loss_fn = training.objective.prepare(training.query_tower, leaves.items, history, leaves.rows)
+        for step in range(training.local_steps):
+            with tf.GradientTape(watch_accessed_variables=False) as query_tape:
+                query_tape.watch(query)
+                losses.append(loss_fn(query, step_seeds[:, step]))
+                # The gradient of a sum over users is each user's own where every user has its own weights.
+                target = losses[-1] if leaves.query_per_user else losses[-1] * weights
+            with item_tape.stop_recording():
+                gradients = query_tape.gradient(target, query, unconnected_gradients="zero")
+                query = {
+                    name: query[name] - training.learning_rate * tf.convert_to_tensor(gradients[name]) for name in query
+                }
+        total = tf.add_n(losses) * weights
+    item_gradient = item_tape.gradient(total, leaves.items, unconnected_gradients="zero")
     update = {name: query[name] - leaves.query[name] for name in query}
-    if leaves.query_per_user:
-        update = {name: value * _beside(weights, value) for name, value in update.items()}
-    return update, item_gradient, losses
-
-
-def _gradients(
-    training: LocalTraining,
-    leaves: _Leaves,
-    query: dict[str, tf.Tensor],
-    weights: tf.Tensor,
-    history: tf.Tensor,
-    seeds: tf.Tensor,
-) -> tuple[tf.Tensor, dict[str, tf.Tensor], tf.Tensor]:
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch([query, leaves.items])
-        losses = training.objective.loss(training.query_tower, query, leaves.items, history, leaves.rows, seeds)
-        total = tf.reduce_sum(losses * weights)
-    query_gradient, item_gradient = tape.gradient(total, [query, leaves.items], unconnected_gradients="zero")
-    query_gradient = {name: tf.convert_to_tensor(value) for name, value in query_gradient.items()}
-    return losses, query_gradient, tf.convert_to_tensor(item_gradient)
+    return update, tf.convert_to_tensor(item_gradient), losses[0]
 
 
 def _sum_query(
@@ -174,14 +168,15 @@ def _sum_query(
     update: dict[str, tf.Tensor],
     weights: tf.Tensor,
 ) -> collections.OrderedDict[str, tf.Tensor]:
-    if training.query_clip_norm is not None:
-        squares = [tf.reduce_sum(tf.square(value), axis=range(1, value.shape.rank)) for value in update.values()]
-        scale = _clip_scale(tf.add_n(squares), weights, training.query_clip_norm)
-        update = {name: value * _beside(scale, value) for name, value in update.items()}
-    if encode is not None:
-        update = {name: encode("query", value) for name, value in update.items()}
     if leaves.query_per_user:
-        update = {name: tf.reduce_sum(value, axis=0) for name, value in update.items()}
+        if training.query_clip_norm is not None:
+            squares = [tf.reduce_sum(tf.square(value), axis=range(1, value.shape.rank)) for value in update.values()]
+            weights *= _clip_scale(tf.add_n(squares), training.query_clip_norm)
+        if encode is None:
+            update = {name: tf.tensordot(weights, value, 1) for name, value in update.items()}
+        else:
+            encoded = {name: encode("query", value * _beside(weights, value)) for name, value in update.items()}
+            update = {name: tf.reduce_sum(value, axis=0) for name, value in encoded.items()}
     return collections.OrderedDict((name, update[name]) for name in leaves.query)
 
 
@@ -198,13 +193,12 @@ def _sum_items(
     if rows is not None and bounded:
         rows, gradient = combine_rows(rows, gradient)
     if training.item_clip_norm is not None:
-        scale = _clip_scale(tf.reduce_sum(tf.square(gradient), axis=[1, 2]), weights, training.item_clip_norm)
+        scale = _clip_scale(tf.reduce_sum(tf.square(gradient), axis=[1, 2]), training.item_clip_norm * weights)
         gradient = gradient * _beside(scale, gradient)
     if encode is not None:
         gradient = encode("items", gradient)
     if rows is not None:
-        flat = tf.reshape(gradient, [-1, gradient.shape[-1]])
-        return tf.math.unsorted_segment_sum(flat, tf.reshape(rows, [-1]), num_items)
+        return _scatter_sum(rows, gradient, num_items)
     return tf.reduce_sum(gradient, axis=0) if leaves.items_per_user else gradient
 
 
@@ -233,10 +227,17 @@ def combine_rows(rows: tf.Tensor, gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Te
     return ids, tf.reshape(sums, shape) * tf.cast(ids >= 0, tf.float32)[:, :, tf.newaxis]
 
 
-def _clip_scale(weighted_squares: tf.Tensor, weights: tf.Tensor, norm: float) -> tf.Tensor:
-    """Factor, [users], that brings an unweighted contribution to at most `norm`, from the weighted one's square norm."""
-    limit = norm * weights
-    return tf.where(weighted_squares > limit**2, tf.math.divide_no_nan(limit, tf.sqrt(weighted_squares)), 1.0)
+def _scatter_sum(rows: tf.Tensor, values: tf.Tensor, num_rows: tf.Tensor) -> tf.Tensor:
+    """Sums [..., d] values by their rows, [...], to [num_rows, d]; negative rows go to a last one that is cut off."""
+    places = tf.reshape(tf.where(rows >= 0, rows, num_rows), [-1, 1])
+    dimension = values.shape[-1]
+    total = tf.zeros([num_rows + 1, dimension], values.dtype)
+    return tf.tensor_scatter_nd_add(total, places, tf.reshape(values, [-1, dimension]))[:-1]
+
+
+def _clip_scale(squares: tf.Tensor, limit: tf.Tensor | float) -> tf.Tensor:
+    """Factor, [users], that brings a contribution of the given square norm, [users], to at most `limit`."""
+    return tf.where(squares > limit**2, tf.math.divide_no_nan(limit, tf.sqrt(squares)), 1.0)
 
 
 def _beside(vector: tf.Tensor, value: tf.Tensor) -> tf.Tensor:

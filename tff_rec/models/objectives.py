@@ -29,6 +29,13 @@ class Similarity:
         """Item vectors ready to be multiplied with queries: any shape [..., dimension]."""
         return self.normalise(vectors) / self.temperature
 
+    def prepare_queries(self, queries: tf.Tensor) -> tf.Tensor:
+        """Queries ready to be multiplied with normalised item vectors: any shape [..., dimension].
+
+        The temperature is applied here or in `prepare`, not in both: training has fewer queries than item vectors.
+        """
+        return self.normalise(queries) / self.temperature
+
     def scores(self, queries: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
         """All scores: [users, n, d] and a table [items, d] or [users, items, d] → [users, n, items]."""
         return layers.dense(self.normalise(queries), tf.linalg.matrix_transpose(self.prepare(vectors)))
@@ -58,6 +65,7 @@ class Pairs:
 
 
 PairsFn = Callable[[QueryTower, layers.Weights, tf.Tensor, tf.Tensor, tf.Tensor | None], Pairs]
+LossFn = Callable[[layers.Weights, tf.Tensor | None], tf.Tensor]
 
 
 def next_items(
@@ -76,12 +84,19 @@ def own_items(
 
 
 class Objective(Protocol):
-    """What client work and central training call."""
+    """What client work and central training call.
+
+    `loss` is `prepare` and one call of what it returns; local steps on the same item vectors share one `prepare`.
+    """
 
     similarity: Similarity
 
     def rows(self, history: tf.Tensor, seeds: tf.Tensor, num_items: int) -> tf.Tensor | None:
         """Ids of the item vectors that the device needs, int32 [users, rows]; None for the whole table."""
+        ...
+
+    def prepare(self, tower: QueryTower, vectors: tf.Tensor, history: tf.Tensor, rows: tf.Tensor | None) -> LossFn:
+        """Does what depends on the item vectors alone; returns `loss` as a function of (weights, seeds)."""
         ...
 
     def loss(
@@ -113,6 +128,24 @@ class FullSoftmax:
         del history, seeds, num_items
         return None
 
+    def prepare(self, tower: QueryTower, vectors: tf.Tensor, history: tf.Tensor, rows: tf.Tensor | None) -> LossFn:
+        """As `Objective.prepare`; `vectors` is the table, float32 [items, d] or one a user."""
+        del rows
+        mask = history_mask(history)
+        items = tf.maximum(history, 0)
+        own = tf.gather(vectors, items, batch_dims=vectors.shape.rank - 2) * mask[:, :, tf.newaxis]
+        catalogue = tf.linalg.matrix_transpose(self.similarity.normalise(vectors))
+
+        def loss(weights: layers.Weights, seeds: tf.Tensor | None) -> tf.Tensor:
+            pairs = self.pairs(tower, weights, own, mask, seeds)
+            logits = layers.dense(self.similarity.prepare_queries(pairs.queries), catalogue)
+            labels = tf.gather(items, tf.maximum(pairs.positives, 0), batch_dims=1)
+            if pairs.queries.shape[1] == 1:
+                logits = tf.repeat(logits, tf.shape(labels)[1], axis=1)
+            return _mean_over_positives(_cross_entropy(labels, logits), pairs.positives >= 0)
+
+        return loss
+
     def loss(
         self,
         tower: QueryTower,
@@ -123,19 +156,7 @@ class FullSoftmax:
         seeds: tf.Tensor | None,
     ) -> tf.Tensor:
         """As `Objective.loss`; `vectors` is the table, float32 [items, d] or one a user."""
-        del rows
-        mask = history_mask(history)
-        shared = vectors.shape.rank == 2
-        items = tf.maximum(history, 0)
-        own = tf.gather(vectors, items) if shared else tf.gather(vectors, items, batch_dims=1)
-        pairs = self.pairs(tower, weights, own * mask[:, :, tf.newaxis], mask, seeds)
-        logits = self.similarity.scores(pairs.queries, vectors)
-        valid = pairs.positives >= 0
-        labels = tf.gather(items, tf.maximum(pairs.positives, 0), batch_dims=1)
-        if pairs.queries.shape[1] == 1:
-            logits = tf.repeat(logits, tf.shape(labels)[1], axis=1)
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-        return _mean_over_positives(losses, valid)
+        return self.prepare(tower, vectors, history, rows)(weights, seeds)
 
     def num_positives(self, history: tf.Tensor) -> tf.Tensor:
         """As `Objective.num_positives`."""
@@ -177,6 +198,25 @@ class SampledSoftmax:
         unused |= tf.repeat(history < 0, self.num_negatives, axis=1)
         return tf.concat([history, tf.where(unused, PADDING, negatives)], axis=1)
 
+    def prepare(self, tower: QueryTower, vectors: tf.Tensor, history: tf.Tensor, rows: tf.Tensor | None) -> LossFn:
+        """As `Objective.prepare`; `vectors` are those of `rows`, float32 [users, rows, d]."""
+        assert rows is not None, "SampledSoftmax needs the rows it named."
+        length, mask = tf.shape(history)[1], history_mask(history)
+        own = vectors[:, :length] * mask[:, :, tf.newaxis]
+        score = self._scorer(self.similarity.normalise(vectors), length)
+        ids = self._beside_positives(rows, length)
+        offset = self._log_expected_count(ids)
+
+        def loss(weights: layers.Weights, seeds: tf.Tensor | None) -> tf.Tensor:
+            pairs = self.pairs(tower, weights, own, mask, seeds)
+            scores = score(self.similarity.prepare_queries(pairs.queries))
+            scores = tf.where(ids >= 0, scores if offset is None else scores - offset, _MASKED)
+            first = length - tf.shape(pairs.positives)[1]
+            valid = tf.pad(pairs.positives, [[0, 0], [first, 0]], constant_values=PADDING) >= 0
+            return _mean_over_positives(_cross_entropy(tf.zeros_like(history), scores), valid)
+
+        return loss
+
     def loss(
         self,
         tower: QueryTower,
@@ -187,33 +227,39 @@ class SampledSoftmax:
         seeds: tf.Tensor | None,
     ) -> tf.Tensor:
         """As `Objective.loss`; `vectors` are those of `rows`, float32 [users, rows, d]."""
-        assert rows is not None, "SampledSoftmax.loss needs the rows it named."
-        users, length = tf.shape(history)[0], tf.shape(history)[1]
-        mask = history_mask(history)
-        own = vectors[:, :length] * mask[:, :, tf.newaxis]
-        pairs = self.pairs(tower, weights, own, mask, seeds)
-        queries = self.similarity.normalise(pairs.queries)
-        prepared = self.similarity.prepare(vectors)
-        shape = [users, length, self.num_negatives]
-        first = length - tf.shape(pairs.positives)[1]
-        positives = prepared[:, first:length]
-        negatives = tf.reshape(prepared[:, length:], [*shape, vectors.shape[-1]])[:, first:]
-        negative_ids = tf.reshape(rows[:, length:], shape)[:, first:]
-        positive_scores = tf.reduce_sum(queries * positives, axis=-1, keepdims=True)
-        negative_scores = tf.reduce_sum(queries[:, :, tf.newaxis, :] * negatives, axis=-1)
-        scores = tf.concat([positive_scores, negative_scores], axis=-1)
-        ids = tf.concat([history[:, first:, tf.newaxis], negative_ids], axis=-1)
-        scores = tf.where(ids >= 0, scores - self._log_expected_count(ids), _MASKED)
-        losses = tf.reduce_logsumexp(scores, axis=-1) - scores[:, :, 0]
-        return _mean_over_positives(losses, pairs.positives >= 0)
+        return self.prepare(tower, vectors, history, rows)(weights, seeds)
 
     def num_positives(self, history: tf.Tensor) -> tf.Tensor:
         """As `Objective.num_positives`."""
         return _num_positives(self.pairs, history)
 
-    def _log_expected_count(self, ids: tf.Tensor) -> tf.Tensor | float:
+    def _scorer(self, vectors: tf.Tensor, length: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
+        """From queries, one for all or one for each of the last places, to scores [users, length, 1 + negatives].
+
+        Every matrix product runs over whole tensors: slices of them would be padded again in every backward pass.
+        """
+        shape = [tf.shape(vectors)[0], length, self.num_negatives, vectors.shape[-1]]
+        positives, negatives = tf.split(vectors, [length, length * self.num_negatives], axis=1)
+        negatives = tf.reshape(negatives, shape)
+
+        def score(queries: tf.Tensor) -> tf.Tensor:
+            if queries.shape[1] == 1:
+                return self._beside_positives(tf.matmul(vectors, queries, transpose_b=True)[:, :, 0], length)
+            queries = tf.pad(queries, [[0, 0], [length - tf.shape(queries)[1], 0], [0, 0]])
+            positive_scores = tf.reduce_sum(queries * positives, axis=-1, keepdims=True)
+            negative_scores = tf.matmul(negatives, queries[:, :, :, tf.newaxis])[:, :, :, 0]
+            return tf.concat([positive_scores, negative_scores], axis=-1)
+
+        return score
+
+    def _beside_positives(self, values: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
+        """Puts what belongs to a positive's negatives beside it: [users, rows] → [users, length, 1 + negatives]."""
+        negatives = tf.reshape(values[:, length:], [tf.shape(values)[0], length, self.num_negatives])
+        return tf.concat([values[:, :length, tf.newaxis], negatives], axis=-1)
+
+    def _log_expected_count(self, ids: tf.Tensor) -> tf.Tensor | None:
         if self.probabilities is None:
-            return 0.0
+            return None
         expected = np.log(np.maximum(self.probabilities * self.num_negatives, 1e-12)).astype(np.float32)
         return tf.gather(tf.constant(expected), tf.maximum(ids, 0))
 
@@ -231,6 +277,10 @@ def _positions(mask: tf.Tensor) -> tf.Tensor:
 def _num_positives(pairs: PairsFn, history: tf.Tensor) -> tf.Tensor:
     items = tf.reduce_sum(history_mask(history), axis=1)
     return tf.maximum(items - 1.0, 0.0) if pairs is next_items else items
+
+
+def _cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
 
 
 def _mean_over_positives(losses: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:

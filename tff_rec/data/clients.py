@@ -1,0 +1,191 @@
+"""Simulated devices: every user's history as arrays, cohorts of users, and blocks of devices to train at once.
+
+All is a function of (seed, round): which users take part, which window of a long history they train on, and the seed
+that a device draws its own random numbers from. None depends on how users are grouped.
+"""
+
+import collections
+import dataclasses
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from tff_rec.data.features import ItemVocabulary
+from tff_rec.errors import InputError
+
+PADDING = -1
+_WINDOW, _PLACE, _DRAWS = 1, 2, 3
+
+
+@dataclasses.dataclass(frozen=True)
+class ClientStore:
+    """Histories of all users, one after the other.
+
+    Attributes:
+        user_ids: Ids of the users, in the order of the rows they came from.
+        offsets: int64 [users + 1]: user u owns `items[offsets[u]:offsets[u + 1]]`.
+        items: int32, indices in the vocabulary, oldest first.
+    """
+
+    user_ids: np.ndarray
+    offsets: np.ndarray
+    items: np.ndarray
+
+    @property
+    def num_users(self) -> int:
+        """Number of users."""
+        return len(self.user_ids)
+
+    def history(self, user: int) -> np.ndarray:
+        """All items of a user: int32, oldest first."""
+        return self.items[self.offsets[user] : self.offsets[user + 1]]
+
+    def lengths(self) -> np.ndarray:
+        """Number of items of every user: int64 [users]."""
+        return np.diff(self.offsets)
+
+    def histories(self, users: np.ndarray) -> list[np.ndarray]:
+        """The histories of some users."""
+        return [self.history(user) for user in users]
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOut:
+    """One item a user that training has not seen.
+
+    Attributes:
+        users: int64, rows of the store; users without a held-out item are not among them.
+        items: int32, as many; -1 for an item outside the vocabulary, which no ranking can find.
+    """
+
+    users: np.ndarray
+    items: np.ndarray
+
+
+def build_client_store(train: pd.DataFrame, vocabulary: ItemVocabulary) -> ClientStore:
+    """Arrays of the training part, whose rows stand user by user and oldest first, as `splits` leaves them.
+
+    Args:
+        train: Columns `user_id` and `item_id`.
+        vocabulary: Gives the indices; rows with other items are left out.
+
+    Raises:
+        ValueError: The rows of a user do not stand together.
+    """
+    codes, user_ids = pd.factorize(train["user_id"])
+    if np.any(np.diff(codes) < 0):
+        raise ValueError("The rows of a user must stand together; order them with splits.order_by_user_and_time.")
+    items = vocabulary.index(train["item_id"])
+    known = items >= 0
+    counts = np.bincount(codes[known], minlength=len(user_ids))
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    return ClientStore(np.asarray(user_ids, dtype=object), offsets, items[known])
+
+
+def memory_mapped(store: ClientStore, directory: pathlib.Path) -> ClientStore:
+    """Writes the arrays to a directory and returns them memory-mapped from there."""
+    return dataclasses.replace(
+        store,
+        offsets=_memory_mapped(directory / "offsets.npy", store.offsets),
+        items=_memory_mapped(directory / "items.npy", store.items),
+    )
+
+
+def held_out_items(store: ClientStore, part: pd.DataFrame, vocabulary: ItemVocabulary) -> HeldOut:
+    """The held-out items of a part with at most one row a user."""
+    rows = pd.Index(store.user_ids).get_indexer(pd.Index(part["user_id"]))
+    order = np.argsort(rows)
+    return HeldOut(rows[order].astype(np.int64), vocabulary.index(part["item_id"])[order])
+
+
+def cohort(users: np.ndarray, clients_per_round: int, seed: int, round_number: int) -> np.ndarray:
+    """Users of a round: each pass over the population is a new permutation, cut into cohorts.
+
+    Users left over at the end of a pass, fewer than a cohort, wait for the next pass.
+
+    Args:
+        users: int64, those who can take part.
+        clients_per_round: Size of a cohort.
+        seed: Of the simulation.
+        round_number: From 0.
+
+    Raises:
+        InputError: There are fewer users than a cohort needs.
+    """
+    if len(users) < clients_per_round:
+        raise InputError(
+            f"A cohort of {clients_per_round} needs as many users with two items or more, and there are {len(users)}; "
+            "lower --training.clients-per-round."
+        )
+    in_pass, place = divmod(round_number, len(users) // clients_per_round)
+    order = np.random.default_rng([seed, in_pass]).permutation(len(users))
+    return users[order[place * clients_per_round : (place + 1) * clients_per_round]]
+
+
+def blocks(
+    store: ClientStore,
+    users: np.ndarray,
+    *,
+    max_length: int,
+    users_per_block: int,
+    random_window: float,
+    seed: int,
+    round_number: int,
+) -> Iterator[collections.OrderedDict[str, np.ndarray]]:
+    """Groups users of like length and pads each group to its longest history.
+
+    Args:
+        store: The histories.
+        users: int64, the cohort.
+        max_length: Longest history to train on, one more than the positions a query tower sees.
+        users_per_block: Size of a block; the last may be smaller.
+        random_window: Share of users with a longer history who train on a random window of it, and not on its end.
+        seed: Of the simulation.
+        round_number: From 0.
+
+    Yields:
+        `history`: int32 [users, n], oldest first, padded at the end with -1; `seed`: int32 [users].
+    """
+    lengths = store.lengths()[users]
+    users = users[np.argsort(-lengths, kind="stable")]
+    excess = np.maximum(store.lengths()[users] - max_length, 0)
+    somewhere = _uniform(users, seed, round_number, _WINDOW) < random_window
+    place = (_uniform(users, seed, round_number, _PLACE) * (excess + 1)).astype(np.int64)
+    starts = store.offsets[users] + np.where(somewhere, place, excess)
+    counts = np.minimum(store.lengths()[users], max_length)
+    seeds = (_hash(users, seed, round_number, _DRAWS) >> np.uint64(33)).astype(np.int32)
+    for begin in range(0, len(users), users_per_block):
+        part = slice(begin, begin + users_per_block)
+        history = pad(store.items, starts[part], counts[part])
+        yield collections.OrderedDict(history=history, seed=seeds[part])
+
+
+def pad(items: np.ndarray, starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Slices of an array as rows padded at the end: int32 [len(starts), max(counts)]."""
+    columns = np.arange(max(1, counts.max(initial=1)))
+    places = np.minimum(starts[:, np.newaxis] + columns, len(items) - 1)
+    return np.where(columns < counts[:, np.newaxis], items[places], PADDING).astype(np.int32)
+
+
+def _memory_mapped(path: pathlib.Path, array: np.ndarray) -> np.ndarray:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".partial.npy")
+    np.save(beside, array)
+    beside.rename(path)
+    return np.load(path, mmap_mode="r")
+
+
+def _uniform(users: np.ndarray, seed: int, round_number: int, purpose: int) -> np.ndarray:
+    """One float64 in [0, 1) a user."""
+    return (_hash(users, seed, round_number, purpose) >> np.uint64(11)) * 2.0**-53
+
+
+def _hash(users: np.ndarray, seed: int, round_number: int, purpose: int) -> np.ndarray:
+    """uint64 [users]: a key from (seed, round, purpose) mixed with the user by SplitMix64's finalizer (Steele et al.)."""
+    key = np.random.default_rng([seed, round_number, purpose]).integers(0, 2**63, dtype=np.uint64)
+    words = (users.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) ^ key
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))

@@ -1,0 +1,215 @@
+"""A two-tower model as a SavedModel that core TensorFlow serves: item ids in, item ids and scores out.
+
+The candidate tower is run once; what is served is its table, the query tower's weights and the ids. No line of this
+package is needed to serve. Signatures, both with `history`, string [batch, length]: item ids as the data set writes
+them, oldest first; empty strings and ids outside the catalogue are passed over.
+
+- `recommend(history)`: `item_ids` (string [batch, k]) and `scores` (float32 [batch, k]), best first, without the
+  history. Where fewer than k items are left the rest is empty strings and the lowest float32.
+- `score(history, item_ids)`: `scores` (float32 [batch, n]) of `item_ids` (string [batch, n]), the lowest float32 for
+  one outside the catalogue.
+
+A user without a history is served by popularity.
+"""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tff_rec.data.features import ItemVocabulary
+from tff_rec.errors import InputError
+from tff_rec.models.two_tower import TwoTower, own_weights
+from tff_rec.serving import folder
+
+LOWEST = float(np.finfo(np.float32).min)
+_TOLERANCE = 1e-4
+
+
+def export_two_tower(
+    model: TwoTower,
+    vocabulary: ItemVocabulary,
+    popularity: np.ndarray,
+    titles: Mapping[str, str] | Sequence[str],
+    directory: pathlib.Path,
+    max_length: int,
+    k: int = 100,
+) -> None:
+    """Writes the SavedModel, its description and the titles; who reads `directory` meets the old or the new export.
+
+    Args:
+        model: Under its own weights.
+        vocabulary: The catalogue that the model was trained on.
+        popularity: float32 [items], scores for users without a history.
+        titles: By item id (where there is none it is empty), or in the order of the vocabulary.
+        directory: Where to write. An export that is there is replaced; anything else is left and refused.
+        max_length: Number of items, the newest ones, that a query is made of.
+        k: Number of recommendations.
+
+    Raises:
+        InputError: `k` or `max_length` does not fit the catalogue or the tower, a number is not finite, or `directory`
+            cannot be written.
+    """
+    _check(model, vocabulary, popularity, max_length, k)
+    description = folder.Description(k, max_length, len(vocabulary), _in_words(model))
+    with folder.replacing(directory) as new:
+        server = _Server(model, vocabulary, popularity, max_length, k)
+        signatures = {"recommend": server.recommend, "score": server.score}
+        tf.saved_model.save(server, str(new), signatures=signatures)
+        folder.write_extra(new, description, _by_id(titles, vocabulary))
+
+
+def check_export(
+    directory: pathlib.Path, model: TwoTower, vocabulary: ItemVocabulary, sample_histories: Sequence[np.ndarray]
+) -> int:
+    """Reloads an export and compares both signatures with the model itself, by brute force.
+
+    Args:
+        directory: Written by `export_two_tower`.
+        model: What was exported.
+        vocabulary: What was exported.
+        sample_histories: An int array of items a user, oldest first; users without items are passed over.
+
+    Returns:
+        Number of users compared.
+
+    Raises:
+        RuntimeError: The export recommends other items (ties aside) or gives other scores.
+    """
+    description = folder.read_description(directory)
+    served = tf.saved_model.load(str(directory)).signatures
+    histories = [items[items >= 0] for items in sample_histories if (items >= 0).any()]
+    for items in histories:
+        expected = _brute_force(model, items, description.max_length)
+        history = tf.constant([[vocabulary.item_ids[item] for item in items]])
+        answer = served["recommend"](history=history)
+        ids = [item_id.decode() for item_id in answer["item_ids"].numpy()[0] if item_id]
+        again = served["score"](history=history, item_ids=tf.constant([ids], tf.string))["scores"]
+        left = np.delete(expected, items)
+        best = np.sort(left)[::-1][: description.k]
+        found = vocabulary.index(ids)
+        scores = answer["scores"].numpy()[0, : len(ids)]
+        if (
+            len(set(ids)) != len(best)
+            or np.isin(found, items).any()
+            or not all(_close(values, best) for values in (expected[found], scores, again.numpy()[0]))
+        ):
+            raise RuntimeError(
+                f"The export in {directory} does not recommend what the model does; it is not to be used."
+            )
+    return len(histories)
+
+
+class _Server(tf.Module):
+    """State and signatures of the SavedModel."""
+
+    def __init__(
+        self, model: TwoTower, vocabulary: ItemVocabulary, popularity: np.ndarray, max_length: int, k: int
+    ) -> None:
+        super().__init__()
+        table = model.candidate_embeddings()
+        self.max_length = max_length
+        self.k = k
+        self.num_items = len(vocabulary)
+        self.item_ids = tf.constant(vocabulary.item_ids)
+        self.lookup = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(self.item_ids, tf.range(self.num_items)), default_value=-1
+        )
+        self.popularity = _frozen(popularity, "popularity")
+        self.vectors = _frozen(table, "vectors")
+        self.prepared = _frozen(model.objective.similarity.prepare(table), "prepared")
+        self.query_weights = [_frozen(value, "query_tower") for value in own_weights(model.query_tower).values()]
+        # Bound methods: a tower in an attribute would be saved as a Keras layer.
+        self.name_weights = model.query_tower.as_weights
+        self.query = model.query_tower.query
+        self.normalise = model.objective.similarity.normalise
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.string, name="history")])
+    def recommend(self, history: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The k best items outside the history."""
+        items = self.lookup.lookup(history)
+        queries, known = self._queries(items)
+        scores = tf.matmul(queries, self.prepared, transpose_b=True)
+        scores = tf.where(known, scores, self.popularity[tf.newaxis, :])
+        seen = self._seen(items)
+        best, places = tf.math.top_k(tf.where(seen, LOWEST, scores), self.k)
+        left_out = tf.gather(seen, places, batch_dims=1)
+        return {"item_ids": tf.where(left_out, "", tf.gather(self.item_ids, places)), "scores": best}
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, None], tf.string, name="history"),
+            tf.TensorSpec([None, None], tf.string, name="item_ids"),
+        ]
+    )
+    def score(self, history: tf.Tensor, item_ids: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Scores of given items."""
+        queries, known = self._queries(self.lookup.lookup(history))
+        items = self.lookup.lookup(item_ids)
+        places = tf.maximum(items, 0)
+        scores = tf.linalg.matvec(tf.gather(self.prepared, places), queries)
+        scores = tf.where(known, scores, tf.gather(self.popularity, places))
+        return {"scores": tf.where(items >= 0, scores, LOWEST)}
+
+    def _queries(self, items: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Queries, float32 [batch, d], of items (int32 [batch, n], -1 anywhere); and which histories hold an item."""
+        items = tf.pad(items, [[0, 0], [1, 0]], constant_values=-1)  # So that n is at least 1.
+        newest = _known_last(items)[:, -self.max_length :]
+        newest = tf.reverse(_known_last(tf.reverse(newest, [1])), [1])
+        mask = tf.cast(newest >= 0, tf.float32)
+        vectors = tf.gather(self.vectors, tf.maximum(newest, 0)) * mask[:, :, tf.newaxis]
+        weights = self.name_weights([tf.convert_to_tensor(value) for value in self.query_weights])
+        return self.normalise(self.query(weights, vectors, mask)), tf.reduce_any(newest >= 0, axis=1, keepdims=True)
+
+    def _seen(self, items: tf.Tensor) -> tf.Tensor:
+        """Which items stand in each history: bool [batch, items]."""
+        rows = tf.repeat(tf.range(tf.shape(items)[0]), tf.shape(items)[1])
+        cells = tf.stack([rows, tf.reshape(items, [-1]) + 1], axis=1)
+        counts = tf.scatter_nd(cells, tf.ones_like(rows), [tf.shape(items)[0], self.num_items + 1])
+        return counts[:, 1:] > 0
+
+
+def _frozen(value: np.ndarray | tf.Tensor, name: str) -> tf.Variable:
+    return tf.Variable(tf.cast(value, tf.float32), trainable=False, name=name)
+
+
+def _known_last(items: tf.Tensor) -> tf.Tensor:
+    """Moves -1 to the front of each row and leaves the rest in order."""
+    order = tf.argsort(tf.cast(items >= 0, tf.int32), axis=1, stable=True)
+    return tf.gather(items, order, batch_dims=1)
+
+
+def _check(model: TwoTower, vocabulary: ItemVocabulary, popularity: np.ndarray, max_length: int, k: int) -> None:
+    num_items = len(vocabulary)
+    if not 1 <= k <= num_items:
+        raise InputError(f"{k} recommendations of {num_items} items cannot be made; give a k from 1 to {num_items}.")
+    longest = getattr(model.query_tower, "max_length", max_length)
+    if not 1 <= max_length <= longest:
+        raise InputError(f"The query tower reads 1 to {longest} items, not {max_length}; give such a max_length.")
+    values = [model.candidate_embeddings(), popularity, *own_weights(model.query_tower).values()]
+    if not all(np.isfinite(value).all() for value in values):
+        raise InputError("The model holds numbers that are not finite; train it with a lower learning rate.")
+
+
+def _in_words(model: TwoTower) -> str:
+    towers = (model.query_tower, model.candidate_tower)
+    return " and ".join(f"{type(tower).__name__} of {tower.dimension} dimensions" for tower in towers)
+
+
+def _by_id(titles: Mapping[str, str] | Sequence[str], vocabulary: ItemVocabulary) -> dict[str, str]:
+    if isinstance(titles, Mapping):
+        return {item_id: titles.get(item_id, "") for item_id in vocabulary.item_ids}
+    return dict(zip(vocabulary.item_ids, titles, strict=True))
+
+
+def _brute_force(model: TwoTower, items: np.ndarray, max_length: int) -> np.ndarray:
+    """Scores of all items after one history: float32 [items]."""
+    table = model.candidate_embeddings()
+    queries = model.query_embeddings(tf.constant(items[np.newaxis, -max_length:], tf.int32), table)
+    return model.objective.similarity.scores(queries[:, tf.newaxis], table).numpy()[0, 0]
+
+
+def _close(values: np.ndarray, expected: np.ndarray) -> bool:
+    scale = np.abs(expected).max(initial=0.0)
+    return values.shape == expected.shape and np.allclose(values, expected, rtol=_TOLERANCE, atol=_TOLERANCE * scale)

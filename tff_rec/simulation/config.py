@@ -1,0 +1,351 @@
+"""What a run of the two-tower simulation is: options, presets in TOML, and the checks that need no data.
+
+Imports no TensorFlow, so that `--help` and bad options are answered at once.
+"""
+
+import dataclasses
+import pathlib
+import tomllib
+import types
+import typing
+from collections.abc import Sequence
+from typing import Any, Literal, TypeVar
+
+from tff_rec import cli
+from tff_rec.data.sources import SOURCES
+from tff_rec.errors import InputError
+
+Config = TypeVar("Config")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which interactions.
+
+    Attributes:
+        source: synthetic, ml-100k, ml-1m, ml-10m, ml-20m, ml-25m, ml-32m, ml-latest-small, ml-latest, hm or csv.
+        path: The published zip, a folder or a file; by default looked for in $TFF_REC_DATA/SOURCE/.
+        min_user_items: Drop users with fewer distinct items.
+        min_item_users: Drop items with fewer distinct users.
+    """
+
+    source: str = "synthetic"
+    path: pathlib.Path | None = None
+    min_user_items: int = 1
+    min_item_users: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The two towers.
+
+    Attributes:
+        tower: Query tower: a recency-weighted bag of the history, or causal self-attention over it (SASRec).
+        dimension: Length of item vectors and queries.
+        max_length: Items of the history that the query tower sees, the most recent ones.
+        similarity: Of queries and item vectors.
+        temperature: Divides the similarity.
+        dropout: In the query tower, on the device.
+        se_ratio: Reduction ratio of squeeze-and-excitation blocks in both towers; 0 for none.
+        half_lives: Bag: half-lives of its means, in items; 0 is the plain mean.
+        hidden: Bag: width of its hidden layer.
+        num_blocks: Attention: number of blocks.
+        num_heads: Attention: heads.
+        candidate_hidden: Width of the candidate tower's hidden layer; 0 for none.
+        feature_scale: Factor on item features beside the id embedding; 0 leaves them out.
+        initial_stddev: Standard deviation of initial embeddings.
+    """
+
+    tower: Literal["bag", "attention"] = "attention"
+    dimension: int = 32
+    max_length: int = 50
+    similarity: Literal["dot", "cosine"] = "dot"
+    temperature: float = 1.0
+    dropout: float = 0.2
+    se_ratio: int = 0
+    half_lives: tuple[float, ...] = (1.0, 5.0, 0.0)
+    hidden: int = 64
+    num_blocks: int = 2
+    num_heads: int = 1
+    candidate_hidden: int = 0
+    feature_scale: float = 1.0
+    initial_stddev: float = 0.02
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """Rounds, devices and server.
+
+    Attributes:
+        rounds: Most rounds; with `--split none` exactly so many.
+        clients_per_round: Users of a cohort.
+        users_per_block: Users that one TFF client stands for; speed, not results.
+        local_steps: Full-batch SGD steps of a device.
+        client_learning_rate: Of those steps.
+        random_window: Share of devices with longer histories that train on a random window, not on the latest.
+        objective: Softmax over the whole catalogue, or over sampled negatives.
+        negatives: Sampled negatives a positive.
+        negative_sampling: Uniform, or by training popularity with logQ correction.
+        weighting: A device's weight in the mean: its number of predictions, or 1.
+        server_optimizer: FedAdam, FedYogi, FedAdagrad (Reddi et al. 2021) or FedAvg's plain step, for both towers.
+        server_learning_rate: Of the query tower.
+        candidate_learning_rate: Of the candidate tower; the same by default.
+        beta_1: Momentum of FedAdam and FedYogi.
+        beta_2: Decay of their second moment.
+        epsilon: Their adaptivity (tau in SpFedRec).
+        decay_rounds: The learning rates halve every so many rounds; 0 keeps them.
+        aggregation: Plain mean, or TFF's secure sum (simulated) of users' quantised values.
+        query_clip_norm: Bound on a device's query-tower update.
+        item_clip_norm: Bound on a device's item gradients.
+        secure_bits: Bits of a quantised value under secure aggregation.
+    """
+
+    rounds: int = 300
+    clients_per_round: int = 100
+    users_per_block: int = 50
+    local_steps: int = 1
+    client_learning_rate: float = 1.0
+    random_window: float = 0.5
+    objective: Literal["full-softmax", "sampled-softmax"] = "full-softmax"
+    negatives: int = 16
+    negative_sampling: Literal["uniform", "popularity"] = "uniform"
+    weighting: Literal["positives", "equal"] = "positives"
+    server_optimizer: Literal["adam", "yogi", "adagrad", "sgd"] = "adam"
+    server_learning_rate: float = 0.003
+    candidate_learning_rate: float | None = None
+    beta_1: float = 0.9
+    beta_2: float = 0.98
+    epsilon: float = 1e-7
+    decay_rounds: int = 0
+    aggregation: Literal["plain", "secure"] = "plain"
+    query_clip_norm: float | None = None
+    item_clip_norm: float | None = None
+    secure_bits: int = 24
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """When to look at validation and when to stop.
+
+    Attributes:
+        every: Rounds between two looks at validation.
+        patience: Stop after so many looks without a better NDCG@10; 0 never stops.
+        users: Users drawn for a look at validation; 0 for all. Test always takes all.
+    """
+
+    every: int = 25
+    patience: int = 4
+    users: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportConfig:
+    """The served model.
+
+    Attributes:
+        k: Number of recommended items.
+    """
+
+    k: int = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoTowerConfig:
+    """A run.
+
+    Attributes:
+        data: Which interactions.
+        model: The two towers.
+        training: Rounds, devices and server.
+        evaluation: Validation and early stopping.
+        export: The served model.
+        config: TOML file with options; by default the preset of the data source, if it has one.
+        split: loo: leave-one-out, judged. none: train on everything for all rounds, as for a final model.
+        output: Run folder; by default runs/SOURCE-TIME.
+        seed: Of everything random.
+        resume: Go on from the last checkpoint in --output.
+        checkpoint_every: Rounds between two checkpoints.
+    """
+
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
+    export: ExportConfig = dataclasses.field(default_factory=ExportConfig)
+    config: pathlib.Path | None = None
+    split: Literal["loo", "none"] = "loo"
+    output: pathlib.Path | None = None
+    seed: int = 0
+    resume: bool = False
+    checkpoint_every: int = 100
+
+    def __post_init__(self) -> None:
+        if self.data.source not in SOURCES:
+            raise InputError(f"There is no data source '{self.data.source}'; choose one of {', '.join(SOURCES)}.")
+        for name, value, least in self._whole_numbers():
+            if value < least:
+                raise InputError(f"--{name} is {value}; give {least} or more.")
+        for name, number in self._positive_numbers():
+            if number is not None and not 0 < number < float("inf"):
+                raise InputError(f"--{name} is {number}; give a positive number.")
+        for name, share in (
+            ("model.dropout", self.model.dropout),
+            ("training.beta-1", self.training.beta_1),
+            ("training.beta-2", self.training.beta_2),
+        ):
+            if not 0 <= share < 1:
+                raise InputError(f"--{name} is {share}; give a number from 0 to below 1.")
+        if not 0 <= self.training.random_window <= 1:
+            raise InputError(f"--training.random-window is {self.training.random_window}; give a share from 0 to 1.")
+        self._check_combinations()
+
+    def _whole_numbers(self) -> list[tuple[str, int, int]]:
+        model, training, evaluation = self.model, self.training, self.evaluation
+        return [
+            ("seed", self.seed, 0),
+            ("checkpoint-every", self.checkpoint_every, 1),
+            ("data.min-user-items", self.data.min_user_items, 0),
+            ("data.min-item-users", self.data.min_item_users, 0),
+            ("model.dimension", model.dimension, 1),
+            ("model.max-length", model.max_length, 1),
+            ("model.hidden", model.hidden, 1),
+            ("model.num-blocks", model.num_blocks, 1),
+            ("model.num-heads", model.num_heads, 1),
+            ("model.se-ratio", model.se_ratio, 0),
+            ("model.candidate-hidden", model.candidate_hidden, 0),
+            ("training.rounds", training.rounds, 1),
+            ("training.clients-per-round", training.clients_per_round, 1),
+            ("training.users-per-block", training.users_per_block, 1),
+            ("training.local-steps", training.local_steps, 1),
+            ("training.negatives", training.negatives, 1),
+            ("training.decay-rounds", training.decay_rounds, 0),
+            ("evaluation.every", evaluation.every, 1),
+            ("evaluation.patience", evaluation.patience, 0),
+            ("evaluation.users", evaluation.users, 0),
+            ("export.k", self.export.k, 1),
+        ]
+
+    def _positive_numbers(self) -> list[tuple[str, float | None]]:
+        training = self.training
+        return [
+            ("model.temperature", self.model.temperature),
+            ("model.initial-stddev", self.model.initial_stddev),
+            ("training.client-learning-rate", training.client_learning_rate),
+            ("training.server-learning-rate", training.server_learning_rate),
+            ("training.candidate-learning-rate", training.candidate_learning_rate),
+            ("training.epsilon", training.epsilon),
+            ("training.query-clip-norm", training.query_clip_norm),
+            ("training.item-clip-norm", training.item_clip_norm),
+        ]
+
+    def _check_combinations(self) -> None:
+        if self.model.dimension % self.model.num_heads:
+            raise InputError(
+                f"--model.dimension {self.model.dimension} does not divide into --model.num-heads "
+                f"{self.model.num_heads} heads; choose a multiple."
+            )
+        if any(half_life < 0 for half_life in self.model.half_lives) or not self.model.half_lives:
+            raise InputError("--model.half-lives need one number or more, each 0 (the plain mean) or positive.")
+        if not 2 <= self.training.secure_bits <= 32:
+            raise InputError(f"--training.secure-bits is {self.training.secure_bits}; give 2 to 32.")
+        if self.resume and self.output is None:
+            raise InputError("--resume needs --output, the run folder to go on with.")
+
+
+def read_defaults(arguments: Sequence[str], presets: pathlib.Path) -> TwoTowerConfig:
+    """Default options: those of `--config`, else of the data source's preset, else the embedded ones.
+
+    Args:
+        arguments: The command line.
+        presets: Folder that holds `SOURCE.toml`.
+
+    Raises:
+        InputError: The file is missing, is no TOML, or holds an unknown option or a wrong value.
+    """
+    named = cli.value_of("--config", arguments)
+    source = cli.value_of("--data.source", arguments)
+    if named is not None:
+        return read_toml(pathlib.Path(named), TwoTowerConfig)
+    preset = presets / f"{source}.toml"
+    return read_toml(preset, TwoTowerConfig) if source in SOURCES and preset.is_file() else TwoTowerConfig()
+
+
+def read_toml(path: pathlib.Path, config: type[Config]) -> Config:
+    """Reads a configuration; what the file leaves out keeps its default.
+
+    Raises:
+        InputError: The file is missing, is no TOML, or holds an unknown option or a wrong value.
+    """
+    if not path.is_file():
+        known = sorted(file.name for file in path.parent.glob("*.toml")) if path.parent.is_dir() else []
+        hint = f"; that folder has {', '.join(known)}" if known else ""
+        raise InputError(f"There is no configuration file {path}{hint}.")
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is no valid TOML ({error}); correct it.") from None
+    return _from_dict(config, values, str(path), "")
+
+
+def to_toml(config: Any) -> str:
+    """A configuration as TOML, tables last; None is left out."""
+    lines, tables = [], []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            tables.append(f"\n[{field.name}]\n{to_toml(value)}")
+        elif value is not None:
+            lines.append(f"{field.name} = {_toml_value(value)}\n")
+    return "".join(lines + tables)
+
+
+def identity(config: TwoTowerConfig) -> TwoTowerConfig:
+    """What decides a run's results: the configuration without where it is written and how it is started."""
+    data = dataclasses.replace(config.data, path=None)
+    return dataclasses.replace(config, data=data, config=None, output=None, resume=False, checkpoint_every=1)
+
+
+def _from_dict(config: type[Config], values: dict[str, Any], path: str, prefix: str) -> Config:
+    hints = typing.get_type_hints(config)
+    arguments = {}
+    for key, value in values.items():
+        name = key.replace("-", "_")
+        if name not in hints:
+            raise InputError(f"{path}: there is no option '{prefix}{key}'; it may have {', '.join(hints)}.")
+        arguments[name] = _convert(hints[name], value, path, f"{prefix}{key}")
+    try:
+        return config(**arguments)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _convert(hint: Any, value: Any, path: str, name: str) -> Any:
+    """A TOML value as the type that a field declares."""
+    origin, options = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return _from_dict(typing.cast(type[Any], hint), value, path, f"{name}.")
+    if origin in (typing.Union, types.UnionType):
+        return _convert(next(option for option in options if option is not type(None)), value, path, name)
+    if origin is Literal and value in options:
+        return value
+    if origin is tuple and isinstance(value, list):
+        return tuple(_convert(options[0], item, path, name) for item in value)
+    if hint is pathlib.Path and isinstance(value, str):
+        return pathlib.Path(value)
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if hint in (int, str, bool) and type(value) is hint:
+        return value
+    expected = " or ".join(map(repr, options)) if origin is Literal else getattr(hint, "__name__", str(hint))
+    raise InputError(f"{path}: '{name}' is {value!r}; give {expected}.")
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml_value, value))}]"
+    if isinstance(value, int | float):
+        return repr(value)
+    escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -1,0 +1,108 @@
+"""From a configuration to everything that is known before training: records, split, features and simulated devices."""
+
+import dataclasses
+import pathlib
+from typing import Self
+
+import numpy as np
+
+from tff_rec.data import cleaning, clients, features, sources, splits, synthetic
+from tff_rec.data.schema import InteractionData
+from tff_rec.errors import InputError
+from tff_rec.simulation.config import TwoTowerConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """What training, evaluation and export share.
+
+    Attributes:
+        data: The validated record.
+        split: Its parts.
+        vocabulary: Items of the training part.
+        item_features: Of those items.
+        popularity: Their training interactions, float32 [items].
+        store: Histories of the devices, from the training part.
+        validation: Held-out items for model selection.
+        test: Held-out items that only the final numbers come from.
+        truth: What the synthetic data was made from; None for real data.
+    """
+
+    data: InteractionData
+    split: splits.Split
+    vocabulary: features.ItemVocabulary
+    item_features: features.ItemFeatures
+    popularity: np.ndarray
+    store: clients.ClientStore
+    validation: clients.HeldOut
+    test: clients.HeldOut
+    truth: synthetic.SyntheticData | None
+
+    @property
+    def trainable_users(self) -> np.ndarray:
+        """Users with a next item to predict: int64."""
+        return np.flatnonzero(self.store.lengths() >= 2)
+
+    def titles(self) -> list[str]:
+        """Title of every item of the vocabulary."""
+        known = self.data.items.drop_duplicates("item_id").set_index("item_id")["title"]
+        return known.reindex(list(self.vocabulary.item_ids)).fillna("").tolist()
+
+    def on_disk(self, directory: pathlib.Path) -> Self:
+        """The same with the devices' arrays memory-mapped from a directory."""
+        return dataclasses.replace(self, store=clients.memory_mapped(self.store, directory))
+
+    def describe(self) -> str:
+        """What was read, cleaned and split, a line each."""
+        lines = [cleaning.describe(self.data.cleaning)] if self.data.cleaning else []
+        lines.append(
+            f"{self.data.name}: {len(self.data.interactions):,} interactions, {self.store.num_users:,} users and "
+            f"{len(self.vocabulary):,} items in training, {self.item_features.num_features:,} item features"
+        )
+        lines.append(f"split: {self.split.protocol}")
+        return "\n".join(lines)
+
+
+def prepare(config: TwoTowerConfig) -> Prepared:
+    """Reads, cleans, splits and indexes the data.
+
+    Raises:
+        InputError: The data is wrong, or too small for the cohort or for the export's k.
+    """
+    data, truth = _read(config)
+    split = splits.leave_one_out(data) if config.split == "loo" else splits.no_split(data)
+    vocabulary = features.build_item_vocabulary(split.train)
+    store = clients.build_client_store(split.train, vocabulary)
+    prepared = Prepared(
+        data=data,
+        split=split,
+        vocabulary=vocabulary,
+        item_features=features.build_item_features(data, vocabulary, split.train),
+        popularity=features.popularity(split.train, vocabulary),
+        store=store,
+        validation=clients.held_out_items(store, split.validation, vocabulary),
+        test=clients.held_out_items(store, split.test, vocabulary),
+        truth=truth,
+    )
+    if config.export.k > len(vocabulary):
+        raise InputError(
+            f"--export.k is {config.export.k} and the catalogue has {len(vocabulary)} items; give at most that many."
+        )
+    if config.split == "loo" and not len(prepared.test.users):
+        raise InputError(f"{data.name} has no user with three interactions to hold out; use --split none.")
+    clients.cohort(prepared.trainable_users, config.training.clients_per_round, config.seed, 0)
+    return prepared
+
+
+def _read(config: TwoTowerConfig) -> tuple[InteractionData, synthetic.SyntheticData | None]:
+    options = config.data
+    if options.source == "synthetic" and options.path is None:
+        truth = synthetic.generate_synthetic(synthetic.SyntheticConfig())
+        return cleaning.filter_rare(truth.data, options.min_user_items, options.min_item_users), truth
+    data = sources.read_source(
+        options.source,
+        options.path,
+        min_user_items=options.min_user_items,
+        min_item_users=options.min_item_users,
+    )
+    return data, None

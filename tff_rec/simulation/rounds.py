@@ -1,0 +1,134 @@
+"""The round loop: cohorts in, metrics out; validation chooses, test is looked at once."""
+
+import dataclasses
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow_federated as tff
+
+from tff_rec.data import clients
+from tff_rec.evaluation import ranking
+from tff_rec.models.two_tower import TwoTower
+from tff_rec.simulation import assembly
+from tff_rec.simulation.checkpoints import Checkpoints, Progress
+from tff_rec.simulation.config import TwoTowerConfig
+from tff_rec.simulation.preparation import Prepared
+
+
+@dataclasses.dataclass(frozen=True)
+class Round:
+    """What is known after a round.
+
+    Attributes:
+        number: Rounds done.
+        loss: Mean training loss of the cohort, in nats.
+        seconds: Wall time, cohort and evaluation excluded.
+        validation: Metrics, after every `evaluation.every` rounds.
+    """
+
+    number: int
+    loss: float
+    seconds: float
+    validation: ranking.RankingMetrics | None
+
+
+def initial_progress(process: tff.learning.templates.LearningProcess) -> Progress:
+    """Nothing done yet."""
+    state = process.initialize()
+    return Progress(state=state, best_weights=_weights(process, state))
+
+
+def train(
+    config: TwoTowerConfig,
+    prepared: Prepared,
+    model: TwoTower,
+    process: tff.learning.templates.LearningProcess,
+    progress: Progress,
+    checkpoints: Checkpoints,
+) -> Iterator[Round]:
+    """Runs rounds until the last, or until validation stops improving; `progress` is brought up to date in place."""
+    users = prepared.trainable_users
+    patience = config.evaluation.patience if config.split == "loo" else 0
+    while progress.rounds < config.training.rounds and not (patience and progress.looks_since_best >= patience):
+        cohort = clients.cohort(users, config.training.clients_per_round, config.seed, progress.rounds)
+        datasets = assembly.as_datasets(_blocks(config, prepared, cohort, progress.rounds))
+        began = time.perf_counter()
+        output = process.next(progress.state, datasets)
+        seconds = time.perf_counter() - began
+        progress.state, progress.rounds = output.state, progress.rounds + 1
+        done = progress.rounds == config.training.rounds
+        validation = None
+        if done or progress.rounds % config.evaluation.every == 0:
+            validation = _look(config, prepared, model, process, progress)
+        yield Round(progress.rounds, float(output.metrics["finalizer"]["loss"]), seconds, validation)
+        if done or progress.rounds % config.checkpoint_every == 0:
+            checkpoints.save(progress)
+
+
+def held_out_ranks(model: TwoTower, prepared: Prepared, max_length: int) -> np.ndarray:
+    """Test ranks: the validation item has joined the history."""
+    return ranking.two_tower_ranks(model, histories_at_test(prepared), prepared.test.items, max_length)
+
+
+def histories_at_test(prepared: Prepared) -> list[np.ndarray]:
+    """Histories of the test users with their validation items."""
+    later = dict(zip(prepared.validation.users.tolist(), prepared.validation.items.tolist(), strict=True))
+    histories = prepared.store.histories(prepared.test.users)
+    extra = [[later[user]] if later.get(user, -1) >= 0 else [] for user in prepared.test.users.tolist()]
+    return [np.append(history, more).astype(np.int32) for history, more in zip(histories, extra, strict=True)]
+
+
+def assign(model: TwoTower, weights: list[np.ndarray]) -> None:
+    """Puts weights into the model, in the order of `trainable_weights`."""
+    for variable, value in zip(model.trainable_weights, weights, strict=True):
+        variable.assign(value)
+
+
+def _blocks(
+    config: TwoTowerConfig, prepared: Prepared, cohort: np.ndarray, round_number: int
+) -> Iterator[dict[str, np.ndarray]]:
+    return clients.blocks(
+        prepared.store,
+        cohort,
+        max_length=config.model.max_length + 1,
+        users_per_block=config.training.users_per_block,
+        random_window=config.training.random_window,
+        seed=config.seed,
+        round_number=round_number,
+    )
+
+
+def _weights(process: tff.learning.templates.LearningProcess, state: object) -> list[np.ndarray]:
+    return [np.asarray(value) for value in process.get_model_weights(state).trainable]
+
+
+def _look(
+    config: TwoTowerConfig,
+    prepared: Prepared,
+    model: TwoTower,
+    process: tff.learning.templates.LearningProcess,
+    progress: Progress,
+) -> ranking.RankingMetrics | None:
+    """Validation metrics of the present weights, which become the best if they are; None where nothing is held out."""
+    weights = _weights(process, progress.state)
+    if config.split == "none":
+        progress.best_weights, progress.best_round = weights, progress.rounds
+        return None
+    assign(model, weights)
+    held_out = prepared.validation
+    chosen = np.arange(len(held_out.users))
+    if 0 < config.evaluation.users < len(chosen):
+        chosen = np.sort(np.random.default_rng(config.seed).choice(chosen, config.evaluation.users, replace=False))
+    metrics = ranking.evaluate_two_tower(
+        model,
+        prepared.store.histories(held_out.users[chosen]),
+        held_out.items[chosen],
+        config.model.max_length,
+    )
+    if metrics.ndcg_10 > progress.best_ndcg:
+        progress.best_weights, progress.best_round = weights, progress.rounds
+        progress.best_ndcg, progress.looks_since_best = metrics.ndcg_10, 0
+    else:
+        progress.looks_since_best += 1
+    return metrics

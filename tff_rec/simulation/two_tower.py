@@ -1,0 +1,128 @@
+"""The main job: from raw files to a trained, judged and exported two-tower model, in one run folder."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from rich.console import Console
+
+from tff_rec.evaluation import baselines, ranking
+from tff_rec.federated import communication
+from tff_rec.models.two_tower import TwoTower
+from tff_rec.serving import export
+from tff_rec.simulation import assembly, display, execution, plots, rounds
+from tff_rec.simulation.checkpoints import Checkpoints, Progress
+from tff_rec.simulation.config import TwoTowerConfig
+from tff_rec.simulation.preparation import Prepared
+from tff_rec.simulation.run_folder import RunFolder
+
+_CHECKED_USERS = 256
+
+
+def simulate(config: TwoTowerConfig, prepared: Prepared, folder: RunFolder, console: Console) -> None:
+    """Trains, looks at test once, exports and checks the export.
+
+    Args:
+        config: The run.
+        prepared: Its data.
+        folder: Where everything goes.
+        console: Where progress is shown.
+    """
+    execution.end_on_signals()
+    execution.start()
+    try:
+        model, progress = _train(config, prepared, folder, console)
+    finally:
+        execution.stop()
+    rounds.assign(model, progress.best_weights)
+    record: dict[str, Any] = {"round": progress.rounds, "best_round": progress.best_round}
+    if config.split == "loo":
+        record |= _judge(config, prepared, model, console)
+        folder.append(record)
+    plots.plot_run(folder.records(), f"{prepared.data.name}, {config.model.tower} tower, {config.split}", folder.plot)
+    _export(config, prepared, model, folder, console)
+    console.print(f"run folder: {folder.path}", soft_wrap=True)
+
+
+def _train(
+    config: TwoTowerConfig, prepared: Prepared, folder: RunFolder, console: Console
+) -> tuple[TwoTower, Progress]:
+    model = assembly.build_model(config, len(prepared.vocabulary), prepared.item_features, prepared.popularity)
+    process = assembly.build_process(config, model)
+    checkpoints = Checkpoints(folder.checkpoints)
+    progress = rounds.initial_progress(process)
+    if config.resume:
+        progress = checkpoints.restore(progress)
+        folder.forget_after(progress.rounds)
+        console.print(f"resuming after round {progress.rounds}")
+    traffic = communication.traffic(model, assembly.bits_up(config.training))
+    shown = display.RoundDisplay(
+        console, config.training.rounds, progress.rounds, config.training.clients_per_round, traffic.describe()
+    )
+    writer = tf.summary.create_file_writer(str(folder.tensorboard))
+    with shown.running(), writer.as_default():
+        for done in rounds.train(config, prepared, model, process, progress, checkpoints):
+            shown.show(done)
+            folder.append(_record(done, config, traffic))
+            _write_summaries(done)
+    if progress.rounds < config.training.rounds:
+        console.print(
+            f"stopped after round {progress.rounds}: validation NDCG@10 was best after round {progress.best_round}"
+        )
+    return model, progress
+
+
+def _record(done: rounds.Round, config: TwoTowerConfig, traffic: communication.Traffic) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "round": done.number,
+        "loss": done.loss,
+        "ms_per_user": 1000 * done.seconds / config.training.clients_per_round,
+        "bytes_down": traffic.down,
+        "bytes_up": traffic.up,
+    }
+    if done.validation is not None:
+        record["validation"] = done.validation.as_dict()
+    return record
+
+
+def _write_summaries(done: rounds.Round) -> None:
+    tf.summary.scalar("loss", done.loss, step=done.number)
+    if done.validation is not None:
+        for name, value in done.validation.as_dict().items():
+            tf.summary.scalar(f"validation/{name}", value, step=done.number)
+
+
+def _judge(config: TwoTowerConfig, prepared: Prepared, model: TwoTower, console: Console) -> dict[str, Any]:
+    """The one look at test, beside popularity and, where the truth is known, the oracle."""
+    histories, held_out = rounds.histories_at_test(prepared), prepared.test.items
+    ours = ranking.evaluate_two_tower(model, histories, held_out, config.model.max_length)
+    popular = ranking.metrics_from_ranks(baselines.popularity_ranks(prepared.popularity, histories, held_out))
+    rows = {"popularity": popular.as_dict(), f"federated, {config.model.tower} tower": ours.as_dict()}
+    record = {"test": ours.as_dict(), "popularity": popular.as_dict()}
+    if prepared.truth is not None:
+        users = prepared.store.user_ids[prepared.test.users]
+        ranks = baselines.oracle_ranks(prepared.truth, prepared.vocabulary, users, histories, held_out)
+        oracle = ranking.metrics_from_ranks(ranks)
+        rows["oracle"] = oracle.as_dict()
+        record["oracle"] = oracle.as_dict()
+    console.print(display.results_table(f"test, {prepared.split.protocol}, {ours.users:,} users", rows))
+    if "oracle" in record:
+        shares = [f"{100 * metrics.ndcg_10 / oracle.ndcg_10:.1f} %" for metrics in (ours, popular)]
+        console.print(f"share of the oracle's NDCG@10: {shares[0]} (popularity: {shares[1]})")
+    return record
+
+
+def _export(config: TwoTowerConfig, prepared: Prepared, model: TwoTower, folder: RunFolder, console: Console) -> None:
+    export.export_two_tower(
+        model,
+        prepared.vocabulary,
+        prepared.popularity,
+        prepared.titles(),
+        folder.export,
+        config.model.max_length,
+        config.export.k,
+    )
+    count = min(_CHECKED_USERS, prepared.store.num_users)
+    users = np.random.default_rng(config.seed).choice(prepared.store.num_users, count, replace=False)
+    checked = export.check_export(folder.export, model, prepared.vocabulary, prepared.store.histories(users))
+    console.print(f"export: reloaded, and its top {config.export.k} equals brute force for {checked} users")
