@@ -16,7 +16,7 @@ from tff_rec.data.features import ItemVocabulary
 from tff_rec.errors import InputError
 
 PADDING = -1
-_WINDOW, _PLACE, _DRAWS = 1, 2, 3
+_WINDOW, _PLACE, _DRAWS, _ORDER = 1, 2, 3, 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +27,13 @@ class ClientStore:
         user_ids: Ids of the users, in the order of the rows they came from.
         offsets: int64 [users + 1]: user u owns `items[offsets[u]:offsets[u + 1]]`.
         items: int32, indices in the vocabulary, oldest first.
+        timestamps: int64, as many, in seconds.
     """
 
     user_ids: np.ndarray
     offsets: np.ndarray
     items: np.ndarray
+    timestamps: np.ndarray
 
     @property
     def num_users(self) -> int:
@@ -68,7 +70,7 @@ def build_client_store(train: pd.DataFrame, vocabulary: ItemVocabulary) -> Clien
     """Arrays of the training part, whose rows stand user by user and oldest first, as `splits` leaves them.
 
     Args:
-        train: Columns `user_id` and `item_id`.
+        train: Columns `user_id`, `item_id` and `timestamp`.
         vocabulary: Gives the indices; rows with other items are left out.
 
     Raises:
@@ -81,7 +83,8 @@ def build_client_store(train: pd.DataFrame, vocabulary: ItemVocabulary) -> Clien
     known = items >= 0
     counts = np.bincount(codes[known], minlength=len(user_ids))
     offsets = np.concatenate([[0], np.cumsum(counts)])
-    return ClientStore(np.asarray(user_ids, dtype=object), offsets, items[known])
+    timestamps = train["timestamp"].to_numpy(dtype=np.int64)[known]
+    return ClientStore(np.asarray(user_ids, dtype=object), offsets, items[known], timestamps)
 
 
 def memory_mapped(store: ClientStore, directory: pathlib.Path) -> ClientStore:
@@ -90,6 +93,7 @@ def memory_mapped(store: ClientStore, directory: pathlib.Path) -> ClientStore:
         store,
         offsets=_memory_mapped(directory / "offsets.npy", store.offsets),
         items=_memory_mapped(directory / "items.npy", store.items),
+        timestamps=_memory_mapped(directory / "timestamps.npy", store.timestamps),
     )
 
 
@@ -131,6 +135,7 @@ def blocks(
     max_length: int,
     users_per_block: int,
     random_window: float,
+    shuffle_ties: bool,
     seed: int,
     round_number: int,
 ) -> Iterator[collections.OrderedDict[str, np.ndarray]]:
@@ -142,6 +147,7 @@ def blocks(
         max_length: Longest history to train on, one more than the positions a query tower sees.
         users_per_block: Size of a block; the last may be smaller.
         random_window: Share of users with a longer history who train on a random window of it, and not on its end.
+        shuffle_ties: Whether items of one timestamp, such as a basket's, are put in a new random order.
         seed: Of the simulation.
         round_number: From 0.
 
@@ -159,14 +165,29 @@ def blocks(
     for begin in range(0, len(users), users_per_block):
         part = slice(begin, begin + users_per_block)
         history = pad(store.items, starts[part], counts[part])
+        if shuffle_ties:
+            times = pad(store.timestamps, starts[part], counts[part])
+            history = _shuffle_ties(history, times, users[part], seed, round_number)
         yield collections.OrderedDict(history=history, seed=seeds[part])
 
 
 def pad(items: np.ndarray, starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Slices of an array as rows padded at the end: int32 [len(starts), max(counts)]."""
+    """Slices of an array as rows padded at the end with -1: [len(starts), max(counts)], of the array's type."""
     columns = np.arange(max(1, counts.max(initial=1)))
     places = np.minimum(starts[:, np.newaxis] + columns, len(items) - 1)
-    return np.where(columns < counts[:, np.newaxis], items[places], PADDING).astype(np.int32)
+    return np.where(columns < counts[:, np.newaxis], items[places], PADDING).astype(items.dtype)
+
+
+def _shuffle_ties(
+    history: np.ndarray, times: np.ndarray, users: np.ndarray, seed: int, round_number: int
+) -> np.ndarray:
+    """Rows in which items of equal times are in random order; padding stays at the end."""
+    columns = np.arange(history.shape[1])
+    groups = np.cumsum(np.diff(times, axis=1, prepend=times[:, :1]) != 0, axis=1)
+    cells = users[:, np.newaxis].astype(np.uint64) * np.uint64(1 << 20) + columns.astype(np.uint64)
+    keys = groups + _uniform(cells, seed, round_number, _ORDER)
+    order = np.argsort(np.where(history >= 0, keys, np.inf), axis=1, kind="stable")
+    return np.take_along_axis(history, order, axis=1)
 
 
 def _memory_mapped(path: pathlib.Path, array: np.ndarray) -> np.ndarray:
@@ -183,7 +204,7 @@ def _uniform(users: np.ndarray, seed: int, round_number: int, purpose: int) -> n
 
 
 def _hash(users: np.ndarray, seed: int, round_number: int, purpose: int) -> np.ndarray:
-    """uint64 [users]: a key from (seed, round, purpose) mixed with the user by SplitMix64's finalizer (Steele et al.)."""
+    """uint64, as many as users: a key of (seed, round, purpose) and the user, mixed by SplitMix64's finalizer."""
     key = np.random.default_rng([seed, round_number, purpose]).integers(0, 2**63, dtype=np.uint64)
     words = (users.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) ^ key
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -6,7 +6,6 @@ item that cannot be recommended, because the vocabulary lacks it or the history 
 """
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 
@@ -197,8 +196,3 @@ def pad_histories(histories: Sequence[np.ndarray], max_length: int) -> np.ndarra
     for row, items in zip(block, newest, strict=True):
         row[: len(items)] = items
     return block
-
-
-def split_by_offsets(offsets: np.ndarray, items: np.ndarray) -> list[np.ndarray]:
-    """Histories as a list of views: user u has `items[offsets[u]:offsets[u + 1]]`."""
-    return [items[start:end] for start, end in itertools.pairwise(offsets)]

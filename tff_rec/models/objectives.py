@@ -202,7 +202,8 @@ class SampledSoftmax:
         """As `Objective.prepare`; `vectors` are those of `rows`, float32 [users, rows, d]."""
         assert rows is not None, "SampledSoftmax needs the rows it named."
         length, mask = tf.shape(history)[1], history_mask(history)
-        own = vectors[:, :length] * mask[:, :, tf.newaxis]
+        own, _ = self._split(vectors, length)
+        own *= mask[:, :, tf.newaxis]
         score = self._scorer(self.similarity.normalise(vectors), length)
         ids = self._beside_positives(rows, length)
         offset = self._log_expected_count(ids)
@@ -234,28 +235,30 @@ class SampledSoftmax:
         return _num_positives(self.pairs, history)
 
     def _scorer(self, vectors: tf.Tensor, length: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
-        """From queries, one for all or one for each of the last places, to scores [users, length, 1 + negatives].
-
-        Every matrix product runs over whole tensors: slices of them would be padded again in every backward pass.
-        """
-        shape = [tf.shape(vectors)[0], length, self.num_negatives, vectors.shape[-1]]
-        positives, negatives = tf.split(vectors, [length, length * self.num_negatives], axis=1)
-        negatives = tf.reshape(negatives, shape)
+        """From queries, one for all or one for each of the last places, to scores [users, length, 1 + negatives]."""
+        positives, negatives = self._split(vectors, length)
+        negatives = tf.reshape(negatives, [tf.shape(vectors)[0], length, self.num_negatives, vectors.shape[-1]])
 
         def score(queries: tf.Tensor) -> tf.Tensor:
             if queries.shape[1] == 1:
-                return self._beside_positives(tf.matmul(vectors, queries, transpose_b=True)[:, :, 0], length)
+                scores = tf.squeeze(tf.matmul(queries, vectors, transpose_b=True), axis=1)
+                return self._beside_positives(scores, length)
             queries = tf.pad(queries, [[0, 0], [length - tf.shape(queries)[1], 0], [0, 0]])
             positive_scores = tf.reduce_sum(queries * positives, axis=-1, keepdims=True)
-            negative_scores = tf.matmul(negatives, queries[:, :, :, tf.newaxis])[:, :, :, 0]
+            negative_scores = tf.squeeze(tf.matmul(negatives, queries[:, :, :, tf.newaxis]), axis=3)
             return tf.concat([positive_scores, negative_scores], axis=-1)
 
         return score
 
     def _beside_positives(self, values: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
         """Puts what belongs to a positive's negatives beside it: [users, rows] → [users, length, 1 + negatives]."""
-        negatives = tf.reshape(values[:, length:], [tf.shape(values)[0], length, self.num_negatives])
-        return tf.concat([values[:, :length, tf.newaxis], negatives], axis=-1)
+        positives, negatives = self._split(values, length)
+        negatives = tf.reshape(negatives, [tf.shape(values)[0], length, self.num_negatives])
+        return tf.concat([positives[:, :, tf.newaxis], negatives], axis=-1)
+
+    def _split(self, values: tf.Tensor, length: tf.Tensor) -> list[tf.Tensor]:
+        """Parts [users, rows, ...] into those of the history and of the negatives; cheaper backwards than slices."""
+        return tf.split(values, [length, length * self.num_negatives], axis=1)
 
     def _log_expected_count(self, ids: tf.Tensor) -> tf.Tensor | None:
         if self.probabilities is None:

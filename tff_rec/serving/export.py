@@ -13,7 +13,7 @@ A user without a history is served by popularity.
 """
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -78,26 +78,12 @@ def check_export(
         RuntimeError: The export recommends other items (ties aside) or gives other scores.
     """
     description = folder.read_description(directory)
-    served = tf.saved_model.load(str(directory)).signatures
     histories = [items[items >= 0] for items in sample_histories if (items >= 0).any()]
-    for items in histories:
-        expected = _brute_force(model, items, description.max_length)
-        history = tf.constant([[vocabulary.item_ids[item] for item in items]])
-        answer = served["recommend"](history=history)
-        ids = [item_id.decode() for item_id in answer["item_ids"].numpy()[0] if item_id]
-        again = served["score"](history=history, item_ids=tf.constant([ids], tf.string))["scores"]
-        left = np.delete(expected, items)
-        best = np.sort(left)[::-1][: description.k]
-        found = vocabulary.index(ids)
-        scores = answer["scores"].numpy()[0, : len(ids)]
-        if (
-            len(set(ids)) != len(best)
-            or np.isin(found, items).any()
-            or not all(_close(values, best) for values in (expected[found], scores, again.numpy()[0]))
-        ):
-            raise RuntimeError(
-                f"The export in {directory} does not recommend what the model does; it is not to be used."
-            )
+    with tf.device("/CPU:0"):  # GPUs round products of float32 by default.
+        served = tf.saved_model.load(str(directory)).signatures
+        agree = [_agrees(served, model, vocabulary, items, description) for items in histories]
+    if not all(agree):
+        raise RuntimeError(f"The export in {directory} does not recommend what the model does; it is not to be used.")
     return len(histories)
 
 
@@ -194,13 +180,33 @@ def _check(model: TwoTower, vocabulary: ItemVocabulary, popularity: np.ndarray, 
 
 def _in_words(model: TwoTower) -> str:
     towers = (model.query_tower, model.candidate_tower)
-    return " and ".join(f"{type(tower).__name__} of {tower.dimension} dimensions" for tower in towers)
+    return " and ".join(type(tower).__name__ for tower in towers) + f", {model.candidate_tower.dimension} dimensions"
 
 
 def _by_id(titles: Mapping[str, str] | Sequence[str], vocabulary: ItemVocabulary) -> dict[str, str]:
     if isinstance(titles, Mapping):
         return {item_id: titles.get(item_id, "") for item_id in vocabulary.item_ids}
     return dict(zip(vocabulary.item_ids, titles, strict=True))
+
+
+def _agrees(
+    served: Mapping[str, Callable[..., dict[str, tf.Tensor]]],
+    model: TwoTower,
+    vocabulary: ItemVocabulary,
+    items: np.ndarray,
+    description: folder.Description,
+) -> bool:
+    """Whether both signatures give one history what brute force gives it, ties aside."""
+    expected = _brute_force(model, items, description.max_length)
+    best = np.sort(np.delete(expected, items))[::-1][: description.k]
+    history = tf.constant([[vocabulary.item_ids[item] for item in items]])
+    answer = served["recommend"](history=history)
+    ids = [item_id.decode() for item_id in answer["item_ids"].numpy()[0] if item_id]
+    again = served["score"](history=history, item_ids=tf.constant([ids], tf.string))
+    found = vocabulary.index(ids)
+    values = (expected[found], answer["scores"].numpy()[0, : len(ids)], again["scores"].numpy()[0])
+    distinct = len(set(ids)) == len(best) and not np.isin(found, items).any()
+    return distinct and all(_close(value, best) for value in values)
 
 
 def _brute_force(model: TwoTower, items: np.ndarray, max_length: int) -> np.ndarray:

@@ -83,6 +83,7 @@ class TrainingConfig:
         local_steps: Full-batch SGD steps of a device.
         client_learning_rate: Of those steps.
         random_window: Share of devices with longer histories that train on a random window, not on the latest.
+        shuffle_ties: Put items of one timestamp, such as a basket's, in a new random order each round.
         objective: Softmax over the whole catalogue, or over sampled negatives.
         negatives: Sampled negatives a positive.
         negative_sampling: Uniform, or by training popularity with logQ correction.
@@ -106,6 +107,7 @@ class TrainingConfig:
     local_steps: int = 1
     client_learning_rate: float = 1.0
     random_window: float = 0.5
+    shuffle_ties: bool = False
     objective: Literal["full-softmax", "sampled-softmax"] = "full-softmax"
     negatives: int = 16
     negative_sampling: Literal["uniform", "popularity"] = "uniform"

@@ -94,6 +94,7 @@ def _blocks(
         max_length=config.model.max_length + 1,
         users_per_block=config.training.users_per_block,
         random_window=config.training.random_window,
+        shuffle_ties=config.training.shuffle_ties,
         seed=config.seed,
         round_number=round_number,
     )

@@ -1,0 +1,99 @@
+"""Print what an export recommends to a history of item ids, or to a user of a data set."""
+
+import dataclasses
+import os
+import pathlib
+from typing import TYPE_CHECKING
+
+from tff_rec import cli
+from tff_rec.errors import InputError
+
+if TYPE_CHECKING:
+    from tff_rec.serving.reader import Recommendations
+
+
+@dataclasses.dataclass(frozen=True)
+class DataOptions:
+    """Where the history of `--user` is read.
+
+    Attributes:
+        source: Name of the data set, e.g. synthetic or ml-latest-small.
+        path: Where its files are; by default they are looked for in $TFF_REC_DATA/<source>/.
+    """
+
+    source: str | None = None
+    path: pathlib.Path | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class RecommendOptions:
+    """What to recommend to whom.
+
+    Attributes:
+        export: Folder of the export.
+        history: Item ids separated by commas, oldest first. Give this or a user.
+        user: Id of a user of --data.source.
+        data: Where the history of the user is read.
+        top: Number of recommendations.
+    """
+
+    export: pathlib.Path
+    history: str | None = None
+    user: str | None = None
+    data: DataOptions = dataclasses.field(default_factory=DataOptions)
+    top: int = 10
+
+
+def main(options: RecommendOptions) -> None:
+    check(options)
+    history = read_history(options)
+    # TensorFlow takes seconds to import: neither for --help nor for mistakes.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from tff_rec.serving import reader
+
+    print_recommendations(reader.recommend(options.export, history, options.top), len(history))
+
+
+def check(options: RecommendOptions) -> None:
+    """Checks what can be checked at once."""
+    from tff_rec.serving import folder
+
+    if (options.history is None) == (options.user is None):
+        raise InputError("Give either --history with item ids or --user with --data.source, and not both.")
+    if options.user is not None and options.data.source is None:
+        raise InputError("--user needs to know the data set; give --data.source as well.")
+    description = folder.read_description(options.export)
+    if not 1 <= options.top <= description.k:
+        raise InputError(f"The export gives 1 to {description.k} recommendations, not {options.top}; change --top.")
+
+
+def read_history(options: RecommendOptions) -> list[str]:
+    """Item ids, oldest first."""
+    if options.history is not None:
+        return [item_id.strip() for item_id in options.history.split(",") if item_id.strip()]
+    from tff_rec.data import sources, splits
+
+    assert options.data.source is not None
+    interactions = sources.read_source(options.data.source, options.data.path).interactions
+    of_user = interactions[interactions["user_id"] == options.user]
+    if of_user.empty:
+        raise InputError(f"There is no user '{options.user}' in {options.data.source}; give the id of one.")
+    return splits.order_by_user_and_time(of_user)["item_id"].tolist()
+
+
+def print_recommendations(found: "Recommendations", given: int) -> None:
+    from rich import box, console, table
+
+    if not found.known:
+        reason = "none of the history's items is in the catalogue" if given else "the history is empty"
+        print(f"Popular items, since {reason}:")
+    else:
+        print(f"From {found.known} of {given} items of the history that the catalogue holds:")
+    grid = table.Table("rank", "item", "title", "score", box=box.SIMPLE)
+    for rank, item in enumerate(found.items, 1):
+        grid.add_row(str(rank), item.item_id, item.title, f"{item.score:.4f}")
+    console.Console(markup=False, highlight=False).print(grid)
+
+
+if __name__ == "__main__":
+    cli.run(main, RecommendOptions, __doc__)
