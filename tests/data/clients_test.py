@@ -39,7 +39,7 @@ def _by_user(store, users, **options):
     for block in _blocks(store, users, **options):
         for history, seed in zip(block["history"], block["seed"], strict=True):
             items = tuple(history[history >= 0].tolist())
-            rows[items] = rows.get(items, ()) + (int(seed),)
+            rows[items] = (*rows.get(items, ()), int(seed))
     return rows
 
 

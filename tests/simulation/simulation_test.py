@@ -25,7 +25,7 @@ SMALL = TwoTowerConfig(
 )
 
 
-class _Interrupted(Exception):
+class _InterruptedError(Exception):
     pass
 
 
@@ -57,7 +57,7 @@ class SimulationTest(tf.test.TestCase):
         self.assertLess(records[5]["loss"], records[0]["loss"])
         self.assertGreater(records[-1]["oracle"]["ndcg_10"], records[-1]["test"]["ndcg_10"])
         self.assertIn(records[-1]["best_round"], [2, 4, 6])
-        # Bag of three half-lives, 8 dimensions: 24x64 + 64 + 64x8 + 8 weights and 600x8 numbers of the table, as float32;
+        # Bag of three half-lives, 8 dimensions: 24x64 + 64 + 64x8 + 8 weights and 600x8 numbers of the table, float32;
         # upwards also the loss and the weight.
         numbers = 24 * 64 + 64 + 64 * 8 + 8 + 600 * 8
         self.assertEqual((records[0]["bytes_down"], records[0]["bytes_up"]), (4 * numbers, 4 * (numbers + 2)))
@@ -77,11 +77,11 @@ class SimulationTest(tf.test.TestCase):
         def append_until_round_5(folder, record):
             original(folder, record)
             if record["round"] == 5 and not config_resumed:
-                raise _Interrupted
+                raise _InterruptedError
 
         config_resumed = False
         with mock.patch.object(RunFolder, "append", append_until_round_5):
-            with self.assertRaises(_Interrupted):
+            with self.assertRaises(_InterruptedError):
                 self._run(config, "broken")
             config_resumed = True
             resumed = self._run(dataclasses.replace(config, resume=True), "broken").records()

@@ -16,6 +16,7 @@ from tff_rec.data.features import ItemVocabulary
 from tff_rec.errors import InputError
 
 PADDING = -1
+Block = collections.OrderedDict[str, np.ndarray]
 _WINDOW, _PLACE, _DRAWS, _ORDER = 1, 2, 3, 4
 
 
@@ -138,7 +139,7 @@ def blocks(
     shuffle_ties: bool,
     seed: int,
     round_number: int,
-) -> Iterator[collections.OrderedDict[str, np.ndarray]]:
+) -> Iterator[Block]:
     """Groups users of like length and pads each group to its longest history.
 
     Args:

@@ -21,6 +21,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_rec.federated import aggregators, contributions
+from tff_rec.models import layers
 from tff_rec.models.two_tower import TwoTower
 
 BLOCK_TYPE = tff.SequenceType(
@@ -78,7 +79,7 @@ def initial_model_weights(model: TwoTower) -> tff.Computation:
     return initial
 
 
-def split_weights(model: TwoTower, trainable: Any) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+def split_weights(model: TwoTower, trainable: Any) -> tuple[layers.Weights, layers.Weights]:
     """Names the weights of the query tower and of the candidate tower in a list of all."""
     count = len(model.query_tower.weight_specs())
     return model.query_tower.as_weights(trainable[:count]), model.candidate_tower.as_weights(trainable[count:])

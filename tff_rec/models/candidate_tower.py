@@ -41,10 +41,10 @@ class CandidateTower(layers.Tower):
         self.se_ratio = se_ratio
         self.stddev = stddev
 
-    def weight_specs(self) -> dict[str, tuple[tuple[int, ...], tf.keras.initializers.Initializer]]:
+    def weight_specs(self) -> layers.WeightSpecs:
         """`items`, `features`, then the hidden layer's and the SE block's kernels."""
         d, zeros = self.dimension, tf.keras.initializers.Zeros()
-        specs = {
+        specs: layers.WeightSpecs = {
             "items": ((self.num_items, d), self.initializer("items", self.stddev)),
             "features": ((self.num_features, d), self.initializer("features", self.stddev)),
         }
@@ -88,9 +88,7 @@ class CandidateTower(layers.Tower):
         return super().get_config() | {name: getattr(self, name) for name in names}
 
 
-def squeeze_excitation_specs(
-    tower: layers.Tower, dimension: int, ratio: int
-) -> dict[str, tuple[tuple[int, ...], tf.keras.initializers.Initializer]]:
+def squeeze_excitation_specs(tower: layers.Tower, dimension: int, ratio: int) -> layers.WeightSpecs:
     """Weights of a squeeze-and-excitation block that begins as the identity."""
     reduced = max(1, dimension // ratio)
     return {

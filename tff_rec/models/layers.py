@@ -13,6 +13,7 @@ import tensorflow as tf
 from tff_rec.models import randomness
 
 Weights = Mapping[str, tf.Tensor]
+WeightSpecs = dict[str, tuple[tuple[int, ...], tf.keras.initializers.Initializer]]
 
 
 class Tower(tf.keras.layers.Layer):
@@ -27,7 +28,7 @@ class Tower(tf.keras.layers.Layer):
         self.seed = seed
         self.tensors: dict[str, tf.Variable] = {}
 
-    def weight_specs(self) -> dict[str, tuple[tuple[int, ...], tf.keras.initializers.Initializer]]:
+    def weight_specs(self) -> WeightSpecs:
         """Shape and initializer of every weight, in order."""
         raise AttributeError(f"{type(self).__name__} does not say which weights it has.")
 

@@ -89,7 +89,10 @@ class Objective(Protocol):
     `loss` is `prepare` and one call of what it returns; local steps on the same item vectors share one `prepare`.
     """
 
-    similarity: Similarity
+    @property
+    def similarity(self) -> Similarity:
+        """Of queries and item vectors."""
+        ...
 
     def rows(self, history: tf.Tensor, seeds: tf.Tensor, num_items: int) -> tf.Tensor | None:
         """Ids of the item vectors that the device needs, int32 [users, rows]; None for the whole table."""
@@ -142,7 +145,8 @@ class FullSoftmax:
             labels = tf.gather(items, tf.maximum(pairs.positives, 0), batch_dims=1)
             if pairs.queries.shape[1] == 1:
                 logits = tf.repeat(logits, tf.shape(labels)[1], axis=1)
-            return _mean_over_positives(_cross_entropy(labels, logits), pairs.positives >= 0)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+            return _mean_over_positives(losses, pairs.positives >= 0)
 
         return loss
 
@@ -184,7 +188,7 @@ class SampledSoftmax:
     pairs: PairsFn = next_items
 
     def rows(self, history: tf.Tensor, seeds: tf.Tensor, num_items: int) -> tf.Tensor | None:
-        """The history, then `num_negatives` draws for each of its places; PADDING where nothing is needed."""
+        """The history, then a draw for each of its places, `num_negatives` times; PADDING where nothing is needed."""
         shape = tf.shape(history)
         count = shape[1] * self.num_negatives
         if self.probabilities is None:
@@ -195,26 +199,26 @@ class SampledSoftmax:
             negatives = tf.minimum(tf.searchsorted(cumulative, tf.reshape(draws, [-1]), side="right"), num_items - 1)
             negatives = tf.reshape(negatives, tf.shape(draws))
         unused = _contains(history, negatives)
-        unused |= tf.repeat(history < 0, self.num_negatives, axis=1)
+        unused |= tf.tile(history < 0, [1, self.num_negatives])
         return tf.concat([history, tf.where(unused, PADDING, negatives)], axis=1)
 
     def prepare(self, tower: QueryTower, vectors: tf.Tensor, history: tf.Tensor, rows: tf.Tensor | None) -> LossFn:
         """As `Objective.prepare`; `vectors` are those of `rows`, float32 [users, rows, d]."""
         assert rows is not None, "SampledSoftmax needs the rows it named."
-        length, mask = tf.shape(history)[1], history_mask(history)
-        own, _ = self._split(vectors, length)
+        users, length, mask = tf.shape(history)[0], tf.shape(history)[1], history_mask(history)
+        own, _ = tf.split(vectors, [length, length * self.num_negatives], axis=1)
         own *= mask[:, :, tf.newaxis]
-        score = self._scorer(self.similarity.normalise(vectors), length)
-        ids = self._beside_positives(rows, length)
+        candidates = self.similarity.normalise(vectors)
+        ids = tf.reshape(rows, [users, 1 + self.num_negatives, length])
         offset = self._log_expected_count(ids)
 
         def loss(weights: layers.Weights, seeds: tf.Tensor | None) -> tf.Tensor:
             pairs = self.pairs(tower, weights, own, mask, seeds)
-            scores = score(self.similarity.prepare_queries(pairs.queries))
+            scores = _scores_by_place(self.similarity.prepare_queries(pairs.queries), candidates, tf.shape(ids))
             scores = tf.where(ids >= 0, scores if offset is None else scores - offset, _MASKED)
             first = length - tf.shape(pairs.positives)[1]
             valid = tf.pad(pairs.positives, [[0, 0], [first, 0]], constant_values=PADDING) >= 0
-            return _mean_over_positives(_cross_entropy(tf.zeros_like(history), scores), valid)
+            return _mean_over_positives(tf.reduce_logsumexp(scores, axis=1) - scores[:, 0], valid)
 
         return loss
 
@@ -234,37 +238,26 @@ class SampledSoftmax:
         """As `Objective.num_positives`."""
         return _num_positives(self.pairs, history)
 
-    def _scorer(self, vectors: tf.Tensor, length: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
-        """From queries, one for all or one for each of the last places, to scores [users, length, 1 + negatives]."""
-        positives, negatives = self._split(vectors, length)
-        negatives = tf.reshape(negatives, [tf.shape(vectors)[0], length, self.num_negatives, vectors.shape[-1]])
-
-        def score(queries: tf.Tensor) -> tf.Tensor:
-            if queries.shape[1] == 1:
-                scores = tf.squeeze(tf.matmul(queries, vectors, transpose_b=True), axis=1)
-                return self._beside_positives(scores, length)
-            queries = tf.pad(queries, [[0, 0], [length - tf.shape(queries)[1], 0], [0, 0]])
-            positive_scores = tf.reduce_sum(queries * positives, axis=-1, keepdims=True)
-            negative_scores = tf.squeeze(tf.matmul(negatives, queries[:, :, :, tf.newaxis]), axis=3)
-            return tf.concat([positive_scores, negative_scores], axis=-1)
-
-        return score
-
-    def _beside_positives(self, values: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
-        """Puts what belongs to a positive's negatives beside it: [users, rows] → [users, length, 1 + negatives]."""
-        positives, negatives = self._split(values, length)
-        negatives = tf.reshape(negatives, [tf.shape(values)[0], length, self.num_negatives])
-        return tf.concat([positives[:, :, tf.newaxis], negatives], axis=-1)
-
-    def _split(self, values: tf.Tensor, length: tf.Tensor) -> list[tf.Tensor]:
-        """Parts [users, rows, ...] into those of the history and of the negatives; cheaper backwards than slices."""
-        return tf.split(values, [length, length * self.num_negatives], axis=1)
-
     def _log_expected_count(self, ids: tf.Tensor) -> tf.Tensor | None:
         if self.probabilities is None:
             return None
         expected = np.log(np.maximum(self.probabilities * self.num_negatives, 1e-12)).astype(np.float32)
         return tf.gather(tf.constant(expected), tf.maximum(ids, 0))
+
+
+def _scores_by_place(queries: tf.Tensor, candidates: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+    """Scores of the positive and the negatives of every place.
+
+    Args:
+        queries: float32 [users, 1, d], one query for all places, or [users, n, d], one for each of the last n.
+        candidates: float32 [users, rows, d], rows as `SampledSoftmax.rows` orders them.
+        shape: Of the result, (users, 1 + negatives, places).
+    """
+    if queries.shape[1] == 1:
+        return tf.reshape(tf.matmul(queries, candidates, transpose_b=True), shape)
+    queries = tf.pad(queries, [[0, 0], [shape[2] - tf.shape(queries)[1], 0], [0, 0]])
+    by_place = tf.reshape(candidates, tf.concat([shape, [candidates.shape[-1]]], axis=0))
+    return tf.reduce_sum(queries[:, tf.newaxis] * by_place, axis=-1)
 
 
 def history_mask(history: tf.Tensor) -> tf.Tensor:
@@ -280,10 +273,6 @@ def _positions(mask: tf.Tensor) -> tf.Tensor:
 def _num_positives(pairs: PairsFn, history: tf.Tensor) -> tf.Tensor:
     items = tf.reduce_sum(history_mask(history), axis=1)
     return tf.maximum(items - 1.0, 0.0) if pairs is next_items else items
-
-
-def _cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
 
 
 def _mean_over_positives(losses: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:

@@ -76,10 +76,10 @@ class BagQueryTower(QueryTower):
         self.dropout = dropout
         self.se_ratio = se_ratio
 
-    def weight_specs(self) -> dict[str, tuple[tuple[int, ...], tf.keras.initializers.Initializer]]:
+    def weight_specs(self) -> layers.WeightSpecs:
         """The two dense layers, then the SE block."""
         d, width, zeros = self.dimension, self.dimension * len(self.half_lives), tf.keras.initializers.Zeros()
-        specs = {
+        specs: layers.WeightSpecs = {
             "hidden/kernel": ((width, self.hidden), self.initializer("hidden", width**-0.5)),
             "hidden/bias": ((self.hidden,), zeros),
             "output/kernel": ((self.hidden, d), self.initializer("output", self.hidden**-0.5)),
@@ -159,11 +159,11 @@ class AttentionQueryTower(QueryTower):
         self.dropout = dropout
         self.se_ratio = se_ratio
 
-    def weight_specs(self) -> dict[str, tuple[tuple[int, ...], tf.keras.initializers.Initializer]]:
+    def weight_specs(self) -> layers.WeightSpecs:
         """Positions, then each block's kernels, then the last normalisation and the SE block."""
         d = self.dimension
         zeros, ones = tf.keras.initializers.Zeros(), tf.keras.initializers.Ones()
-        specs: dict[str, Any] = {"positions": ((self.max_length, d), self.initializer("positions", 0.02))}
+        specs: layers.WeightSpecs = {"positions": ((self.max_length, d), self.initializer("positions", 0.02))}
         for block in range(self.num_blocks):
             for norm in ("attention_norm", "feed_forward_norm"):
                 specs[f"{block}/{norm}/scale"] = ((d,), ones)

@@ -1,6 +1,5 @@
 """From options to the model, the learning process and what a round of it sends."""
 
-import collections
 import math
 from collections.abc import Callable, Iterable
 
@@ -8,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_rec.data import clients
 from tff_rec.data.features import ItemFeatures
 from tff_rec.federated import aggregators, contributions, split_two_tower
 from tff_rec.models import objectives, query_towers, two_tower
@@ -89,7 +89,7 @@ def server_optimizers(training: TrainingConfig) -> split_two_tower.ServerOptimiz
     )
 
 
-def as_datasets(blocks: Iterable[collections.OrderedDict[str, np.ndarray]]) -> list[tf.data.Dataset]:
+def as_datasets(blocks: Iterable[clients.Block]) -> list[tf.data.Dataset]:
     """One TFF client a block."""
     return [tf.data.Dataset.from_tensors(block) for block in blocks]
 

@@ -87,7 +87,7 @@ def assign(model: TwoTower, weights: list[np.ndarray]) -> None:
 
 def _blocks(
     config: TwoTowerConfig, prepared: Prepared, cohort: np.ndarray, round_number: int
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Iterator[clients.Block]:
     return clients.blocks(
         prepared.store,
         cohort,
