@@ -127,7 +127,7 @@ def _build_client_work(
         @tf.function
         def over_blocks(sent: Any, blocks: Any) -> Any:
             total = _zeros(sent, tf.float32 if encode is None else tf.int64)
-            for block in iter(blocks):
+            for block in iter(blocks.with_options(_plain_iteration())):
                 sums = contributions.block_sum(
                     training, encode, sent["query"], sent["items"], block["history"], block["seed"]
                 )
@@ -152,6 +152,15 @@ def _build_client_work(
         return tff.templates.MeasuredProcessOutput(state, result, tff.federated_value((), tff.SERVER))
 
     return tff.learning.templates.ClientWorkProcess(initialize, next_fn)
+
+
+def _plain_iteration() -> tf.data.Options:
+    """No rewriting of a data set that only hands out its few blocks: it would cost more than the blocks."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.experimental_optimization.apply_default_optimizations = False
+    options.deterministic = True
+    return options
 
 
 def _zeros(sent: Any, dtype: tf.DType) -> Any:

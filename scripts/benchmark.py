@@ -1,0 +1,164 @@
+"""Times a round of federated two-tower training, per user, beside what it could be and what it replaces.
+
+Four ways to the same work (stock reconstruction trains matrix factorisation instead): this package with blocks of
+users, with one user a TFF client, plain TensorFlow with gradients by hand, and TFF's own federated reconstruction. They
+run in turns; medians are printed. First, blocks and plain TensorFlow are checked to give the same gradients.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+from typing import TYPE_CHECKING
+
+from tff_rec import cli
+from tff_rec.errors import InputError
+
+if TYPE_CHECKING:  # NumPy, pandas and TensorFlow are imported after the options are read: `--help` answers at once.
+    import numpy as np
+
+    from tff_rec.data import clients
+    from tff_rec.simulation.speed import Contestant
+
+MAX_LENGTH = 64
+TOLERANCE = 1e-4
+LABELS = {
+    "blocks": "this process, blocks of users",
+    "one_user_per_client": "this process, one user a TFF client",
+    "plain_tf": "plain TensorFlow, gradients by hand (the bound)",
+    "stock_fed_recon": "stock build_fed_recon, matrix factorisation",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class DataOptions:
+    """Which interactions.
+
+    Attributes:
+        source: synthetic, a MovieLens release such as ml-1m, hm or csv.
+        path: Its zip, folder or file; by default looked for in $TFF_REC_DATA/SOURCE/.
+    """
+
+    source: str = "synthetic"
+    path: pathlib.Path | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What is timed.
+
+    Attributes:
+        data: Which interactions; histories are the training part of leave-one-out.
+        cohort: Users of a round, in blocks and in plain TensorFlow.
+        users_per_block: Users of a block.
+        num_clients: TFF clients that the blocks are dealt out to; one a core is best.
+        single_users: Users of a round with one user a TFF client.
+        stock_users: Users of a round of stock federated reconstruction.
+        rounds: Timed rounds of each, after one to warm up.
+        json: Print one line of JSON and nothing else.
+        seed: Of the choice of users.
+    """
+
+    data: DataOptions = dataclasses.field(default_factory=DataOptions)
+    cohort: int = 1000
+    users_per_block: int = 250
+    num_clients: int = 2
+    single_users: int = 100
+    stock_users: int = 25
+    rounds: int = 7
+    json: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("cohort", "users_per_block", "num_clients", "single_users", "stock_users", "rounds"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}; give 1 or more.")
+
+
+def main(options: Options) -> None:
+    import numpy as np
+
+    from tff_rec.data import clients, features, sources, splits
+
+    say = (lambda text: None) if options.json else print
+    say(f"reading {options.data.source}")
+    data = sources.read_source(options.data.source, options.data.path)
+    vocabulary = features.build_item_vocabulary(data.interactions)
+    train = splits.leave_one_out(data).train
+    store = clients.build_client_store(train, vocabulary)
+    users = clients.cohort(np.arange(store.num_users), min(options.cohort, store.num_users), options.seed, 0)
+    if len(users) < options.cohort:
+        say(f"there are {len(users):,} users: the cohort is as large")
+    say("starting TensorFlow and TFF (10 to 20 seconds)")
+    from tff_rec.simulation import execution, speed
+
+    execution.start()
+    contestants = _contestants(options, store, train["rating"].to_numpy(), users, len(vocabulary))
+    difference = speed.largest_difference(contestants[0].run(), contestants[2].run())
+    if difference > TOLERANCE:
+        raise SystemExit(f"error: blocks and plain TensorFlow differ by {difference:.1e}; nothing was timed")
+    times = speed.measure(contestants, options.rounds)
+    memory = speed.peak_memory()
+    execution.stop()
+    if options.json:
+        print(json.dumps({name: round(value, 4) for name, value in times.items()}))
+        return
+    lengths = np.minimum(store.lengths()[users], MAX_LENGTH)
+    print(
+        f"{len(vocabulary):,} items x {speed.DIMENSION}; {len(users):,} users of {lengths.mean():.1f} positives (at "
+        f"most {MAX_LENGTH}) x {speed.NEGATIVES} negatives; {speed.LOCAL_STEPS} local steps; {os.cpu_count()} cores, "
+        f"load {os.getloadavg()[0]:.1f}; medians of {options.rounds} rounds"
+    )
+    print(f"same gradients in blocks and by hand: largest relative difference {difference:.1e}")
+    print(_table(times))
+    print(f"peak memory: Python {memory['python'] / 2**20:,.0f} MiB, TFF's worker {memory['worker'] / 2**20:,.0f} MiB")
+
+
+def _contestants(
+    options: Options, store: "clients.ClientStore", ratings: "np.ndarray", users: "np.ndarray", num_items: int
+) -> list["Contestant"]:
+    from tff_rec.simulation import speed
+
+    model = speed.build_model(num_items)
+    blocks = _blocks(store, users, options.users_per_block, options.seed)
+    single = _blocks(store, users[: options.single_users], 1, options.seed)
+    stock = users[: options.stock_users]
+    items = [store.history(user)[-MAX_LENGTH:] for user in stock]
+    rated = [ratings[store.offsets[user] : store.offsets[user + 1]][-MAX_LENGTH:] for user in stock]
+    return [
+        speed.in_blocks("blocks", model, blocks, min(options.num_clients, len(blocks))),
+        speed.in_blocks("one_user_per_client", model, single, len(single)),
+        speed.plain_tensorflow("plain_tf", model, blocks, options.num_clients),
+        speed.stock_fed_recon("stock_fed_recon", items, rated, num_items),
+    ]
+
+
+def _blocks(
+    store: "clients.ClientStore", users: "np.ndarray", users_per_block: int, seed: int
+) -> list["clients.Block"]:
+    from tff_rec.data import clients
+
+    return list(
+        clients.blocks(
+            store,
+            users,
+            max_length=MAX_LENGTH,
+            users_per_block=users_per_block,
+            random_window=0.0,
+            shuffle_ties=False,
+            seed=seed,
+            round_number=0,
+        )
+    )
+
+
+def _table(times: dict[str, float]) -> str:
+    lines = [f"{'':52}{'ms per user':>12}{'times the bound':>17}{'faster than stock':>19}"]
+    for name, value in times.items():
+        bound, stock = value / times["plain_tf"], times["stock_fed_recon"] / value
+        lines.append(f"{LABELS[name]:52}{value:12.3f}{bound:17.2f}{stock:19.1f}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    cli.run(main, Options, __doc__)
