@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -90,13 +91,13 @@ def value_of(option: str, arguments: Sequence[str]) -> str | None:
 
 
 def _sentence(text: str) -> str:
-    """The first paragraph of tyro's framed message, as a sentence."""
-    words = []
-    for line in text.splitlines():
-        content = line.strip("│ ")
-        if line.startswith("│") and not content.strip("─"):
-            break
-        if line.startswith("│"):
+    """The first paragraph of tyro's framed message, after its title, as a sentence."""
+    words: list[str] = []
+    for line in text.splitlines()[1:]:
+        content = line.strip("│| ")
+        if content and content.strip("─-+"):
             words.append(content)
-    message = " ".join(" ".join(words).split()).rstrip(".")
+        elif words:
+            break
+    message = re.sub(r"^Error parsing \w+: ", "", " ".join(" ".join(words).split())).rstrip(".")
     return f"{message or 'The options are wrong'}; --help lists the options."

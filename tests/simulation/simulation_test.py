@@ -119,9 +119,9 @@ class SimulationTest(tf.test.TestCase):
         np.testing.assert_allclose(
             [record["loss"] for record in plain[:3]], [record["loss"] for record in secure[:3]], atol=1e-3
         )
-        # 24 bits a value and log2(50) rounded up for the sum.
+        # 32 bits a value and log2(50) rounded up for the sum.
         numbers = 24 * 64 + 64 + 64 * 8 + 8 + 600 * 8 + 2
-        self.assertEqual(secure[0]["bytes_up"], -(-numbers * 30 // 8))
+        self.assertEqual(secure[0]["bytes_up"], -(-numbers * 38 // 8))
 
 
 class PreparationTest(tf.test.TestCase):

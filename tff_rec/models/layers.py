@@ -129,6 +129,20 @@ def causal_attention(
     logits = tf.matmul(split(queries), split(keys), transpose_b=True) * head**-0.5
     visible = tf.linalg.band_part(tf.ones([length, length], tf.bool), -1, 0)
     weights = tf.nn.softmax(tf.where(visible, logits, -1e9))
-    flat = dropout(tf.reshape(weights, [users, num_heads * length, length]), rate, seeds, stream)
-    mixed = tf.matmul(tf.reshape(flat, [users, num_heads, length, length]), split(values))
+    weights = _attention_dropout(weights, rate, seeds, stream)
+    mixed = tf.matmul(weights, split(values))
     return tf.reshape(tf.transpose(mixed, [0, 2, 1, 3]), [users, length, dimension])
+
+
+def _attention_dropout(weights: tf.Tensor, rate: float, seeds: tf.Tensor | None, stream: str) -> tf.Tensor:
+    """`dropout` of float32 [users, heads, n, n]; the draws for two places do not depend on n, which padding decides."""
+    if seeds is None or rate == 0.0:
+        return weights
+    shape = tf.shape(weights)
+    places = tf.range(shape[2])
+    later = tf.maximum(places[:, tf.newaxis], places[tf.newaxis, :])
+    earlier = tf.minimum(places[:, tf.newaxis], places[tf.newaxis, :])
+    pairs = later * (later + 1) // 2 + earlier
+    counters = pairs[tf.newaxis] * shape[1] + tf.range(shape[1])[:, tf.newaxis, tf.newaxis]
+    draws = tf.reshape(randomness.uniform_at(seeds, tf.reshape(counters, [-1]), stream), shape)
+    return tf.where(draws >= rate, weights / (1.0 - rate), 0.0)

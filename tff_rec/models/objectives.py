@@ -198,6 +198,9 @@ class SampledSoftmax:
             draws = randomness.uniform(seeds, count, "negatives") * cumulative[-1]
             negatives = tf.minimum(tf.searchsorted(cumulative, tf.reshape(draws, [-1]), side="right"), num_items - 1)
             negatives = tf.reshape(negatives, tf.shape(draws))
+        # A place's draws stand together in the stream, so that they do not depend on how far the history is padded.
+        negatives = tf.transpose(tf.reshape(negatives, [shape[0], shape[1], self.num_negatives]), [0, 2, 1])
+        negatives = tf.reshape(negatives, [shape[0], count])
         unused = _contains(history, negatives)
         unused |= tf.tile(history < 0, [1, self.num_negatives])
         return tf.concat([history, tf.where(unused, PADDING, negatives)], axis=1)

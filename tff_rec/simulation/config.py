@@ -122,7 +122,7 @@ class TrainingConfig:
     aggregation: Literal["plain", "secure"] = "plain"
     query_clip_norm: float | None = None
     item_clip_norm: float | None = None
-    secure_bits: int = 24
+    secure_bits: int = 32
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,14 @@
+"""The one place where tests start TFF's execution context: `pytestmark = pytest.mark.usefixtures("execution_context")`."""
+
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def execution_context() -> Iterator[None]:
+    from tff_rec.simulation import execution
+
+    execution.start()
+    yield
+    execution.stop()

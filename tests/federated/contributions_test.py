@@ -1,0 +1,148 @@
+"""What a block computes: independent of grouping and padding, bounded for each user, equal items added up."""
+
+import functools
+
+import numpy as np
+import tensorflow as tf
+import two_tower_cases as cases
+from absl.testing import parameterized
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tff_rec.federated import aggregators, contributions
+from tff_rec.models import layers, two_tower
+
+SECURE = aggregators.secure_mean(query_bound=1.0, item_bound=1.0, weight_bound=8.0)
+
+
+def runner(built, encode=None, **options):
+    """`block_sum` of a model as a compiled function of (history, seed)."""
+    specs = [tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)]
+    training = cases.training(built, **options)
+
+    @tf.function(input_signature=specs, autograph=False)
+    def run(history, seed):
+        query, table = two_tower.own_weights(built.query_tower), built.candidate_embeddings()
+        return contributions.block_sum(training, encode, query, table, history, seed)
+
+    return run
+
+
+def total(run, users, grouping):
+    sums = [run(**block) for blocks in cases.clients(users, grouping) for block in blocks]
+    return tf.nest.map_structure(lambda *parts: np.sum([part.numpy() for part in parts], axis=0), *sums)
+
+
+class GroupingTest(cases.TwoTowerTestCase, parameterized.TestCase):
+    @parameterized.named_parameters(
+        ("full", cases.FULL, cases.bag, None, {"local_steps": 2, "learning_rate": 0.3}),
+        ("full_clipped", cases.FULL, cases.bag, None, {"query_clip_norm": 0.05, "item_clip_norm": 0.05}),
+        ("full_encoded", cases.FULL, cases.bag, SECURE.encode, {"query_clip_norm": 1.0, "item_clip_norm": 1.0}),
+        ("sampled", cases.SAMPLED, cases.attention, None, {"local_steps": 2, "learning_rate": 0.3}),
+        ("sampled_clipped", cases.CORRECTED, cases.bag, None, {"query_clip_norm": 0.05, "item_clip_norm": 0.05}),
+        ("sampled_encoded", cases.SAMPLED, cases.attention, SECURE.encode, {"item_clip_norm": 0.5, "local_steps": 2}),
+        ("own_items", cases.OWN_ITEMS, cases.bag, None, {"local_steps": 3, "learning_rate": 0.3}),
+    )
+    def test_sums_depend_neither_on_grouping_nor_on_padding(self, objective, tower, encode, options):
+        run = runner(cases.model(objective, tower(dropout=0.4)), encode, **options)
+
+        @settings(max_examples=5, deadline=None, derandomize=True)
+        @given(st.integers(0, 2**31), st.lists(st.integers(0, 8), min_size=7, max_size=7))
+        def check(seed, lengths):
+            users = cases.histories(seed, lengths)
+            together = total(run, users, cases.ALL_IN_ONE)
+            for grouping in cases.GROUPINGS.values():
+                self.assertAllClose(
+                    total(run, users, grouping), together, rtol=1e-5, atol=1e-5 if encode is None else 1
+                )
+
+        check()
+
+    def test_users_without_predictions_send_nothing(self):
+        run = runner(cases.model(cases.SAMPLED), local_steps=2)
+        sums = run(**cases.block([np.array([], np.int32), np.array([3], np.int32)], [1, 2]))
+        self.assertTrue(all(np.all(part.numpy() == 0) for part in tf.nest.flatten(sums)))
+
+    def test_users_with_repeated_items_are_one_row_an_item(self):
+        run = runner(cases.model(cases.FULL), item_clip_norm=0.01)
+        repeated = np.array([3, 3, 5, 3], np.int32)
+        sums = run(**cases.block([repeated], [1]))
+        self.assertAllClose(tf.norm(sums["items"]), 0.01 * 3, rtol=1e-5)
+
+
+class ClippingTest(cases.TwoTowerTestCase, parameterized.TestCase):
+    @parameterized.named_parameters(("full", cases.FULL), ("sampled", cases.SAMPLED), ("own_items", cases.OWN_ITEMS))
+    def test_holds_for_every_user_and_spares_the_small(self, objective):
+        built = cases.model(objective)
+        bounds = {"query_clip_norm": 0.2, "item_clip_norm": 0.4}
+        free, clipped = runner(built, local_steps=2), runner(built, local_steps=2, **bounds)
+        some_large = some_small = False
+        for index, user in enumerate(cases.histories(2)):
+            one = cases.block([user], [index])
+            before, after = free(**one), clipped(**one)
+            weight = before["weight"].numpy()
+            if weight == 0:
+                continue
+            for part, bound in (("query", 0.2), ("items", 0.4)):
+                norm = tf.linalg.global_norm(tf.nest.flatten(before[part])).numpy() / weight
+                scale = min(1.0, bound / norm)
+                some_large, some_small = some_large or scale < 1, some_small or scale == 1
+                expected = tf.nest.map_structure(functools.partial(np.multiply, scale), before[part])
+                self.assertAllClose(after[part], expected, rtol=1e-4, atol=1e-6)
+        self.assertTrue(some_large)
+
+    @parameterized.parameters(
+        {"local_steps": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": -1.0},
+        {"query_clip_norm": 0.0},
+        {"item_clip_norm": -1.0},
+    )
+    def test_options_are_checked(self, **options):
+        with self.assertRaisesRegex(ValueError, next(iter(options))):
+            cases.training(cases.model(cases.FULL), **options)
+
+
+class CombineRowsTest(tf.test.TestCase):
+    @settings(max_examples=30, deadline=None, derandomize=True)
+    @given(st.integers(0, 2**31), st.integers(1, 4), st.integers(1, 9))
+    def test_equals_numpy(self, seed, users, rows):
+        generator = np.random.default_rng(seed)
+        ids = generator.integers(-1, 5, [users, rows]).astype(np.int32)
+        gradient = generator.standard_normal([users, rows, 2]).astype(np.float32)
+        combined, sums = [part.numpy() for part in contributions.combine_rows(tf.constant(ids), tf.constant(gradient))]
+        for user in range(users):
+            kept = combined[user][combined[user] >= 0]
+            self.assertCountEqual(kept, set(ids[user][ids[user] >= 0]))
+            self.assertAllEqual(sums[user][combined[user] < 0], np.zeros([rows - len(kept), 2]))
+            for item, value in zip(combined[user], sums[user], strict=True):
+                if item >= 0:
+                    self.assertAllClose(value, gradient[user][ids[user] == item].sum(axis=0), atol=1e-5)
+
+
+class StackedWeightsTest(tf.test.TestCase):
+    def test_local_steps_equal_a_loop_over_users(self):
+        """Two steps of one user by hand: gradient at the weights, step, gradient at the new weights."""
+        built = cases.model(cases.FULL)
+        run = runner(built, local_steps=2, learning_rate=0.5)
+        user = cases.histories(1)[0]
+        one = cases.block([user], [7])
+        weights: layers.Weights = dict(two_tower.own_weights(built.query_tower))
+        start, table = dict(weights), built.candidate_embeddings()
+        item_gradient = tf.zeros_like(table)
+        for _ in range(2):
+            with tf.GradientTape() as tape:
+                tape.watch([weights, table])
+                loss = cases.FULL.loss(built.query_tower, weights, table, tf.constant(one["history"]), None, None)
+            gradients, items = tape.gradient(tf.reduce_sum(loss), [weights, table])
+            weights = {name: weights[name] - 0.5 * gradients[name] for name in weights}
+            item_gradient += tf.convert_to_tensor(items)
+        count = len(user) - 1.0
+        sums = run(**one)
+        self.assertAllClose(sums["items"], count * item_gradient, atol=1e-5)
+        for name, value in sums["query"].items():
+            self.assertAllClose(value, count * (weights[name] - start[name]), atol=1e-5)
+
+
+if __name__ == "__main__":
+    tf.test.main()
