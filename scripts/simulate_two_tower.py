@@ -12,7 +12,6 @@ from rich.console import Console
 
 from tff_rec import cli
 from tff_rec.simulation.config import TwoTowerConfig, read_defaults
-from tff_rec.simulation.preparation import prepare
 from tff_rec.simulation.run_folder import find_run_folder
 
 PRESETS = pathlib.Path(__file__).parent / "presets" / "two_tower"
@@ -27,6 +26,8 @@ def main(config: TwoTowerConfig) -> None:
     console = Console()
     folder = find_run_folder(config)
     console.print(f"reading {config.data.source}")
+    from tff_rec.simulation.preparation import prepare
+
     prepared = prepare(config)
     console.print(prepared.describe(), soft_wrap=True)
     folder.begin(config)

@@ -8,7 +8,8 @@ from unittest import mock
 
 from absl.testing import absltest, parameterized
 
-from tff_rec.data.sources import SOURCES, read_source
+from tff_rec.data.names import SOURCES
+from tff_rec.data.sources import read_source
 from tff_rec.errors import InputError
 
 RATINGS = "userId,movieId,rating,timestamp\n1,2,3.5,10\n1,3,4,11\n2,2,5,12\n"

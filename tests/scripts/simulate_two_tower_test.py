@@ -132,6 +132,7 @@ class BadInputTest(parameterized.TestCase):
         self.assertEqual(code, 2)
         self.assertIn("model.dimension is 16 there and 32 here", errors)
 
+
 class CommandLineTest(unittest.TestCase):
     def test_help_answers(self):
         done = subprocess.run([sys.executable, SCRIPT, "--help"], capture_output=True, text=True, check=True)

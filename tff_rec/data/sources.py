@@ -7,13 +7,10 @@ from tff_rec.data import cleaning
 from tff_rec.data.csv_file import read_csv_interactions
 from tff_rec.data.hm import read_hm
 from tff_rec.data.movielens import read_movielens
+from tff_rec.data.names import DATA_VARIABLE, SOURCES
 from tff_rec.data.schema import InteractionData
 from tff_rec.data.synthetic import SyntheticConfig, generate_synthetic
 from tff_rec.errors import InputError
-
-DATA_VARIABLE = "TFF_REC_DATA"
-MOVIELENS = ("ml-100k", "ml-1m", "ml-10m", "ml-20m", "ml-25m", "ml-32m", "ml-latest-small", "ml-latest")
-SOURCES = ("synthetic", *MOVIELENS, "hm", "csv")
 
 
 def read_source(
@@ -22,7 +19,7 @@ def read_source(
     """Reads a data set by name and drops rare users and items.
 
     Args:
-        source: One of `SOURCES`; `synthetic` is the default configuration of `synthetic.py`.
+        source: One of `names.SOURCES`; `synthetic` is the default configuration of `synthetic.py`.
         path: Where its files are; by default they are looked for in `$TFF_REC_DATA/<source>/`.
         min_user_items: Least number of items of a user that stays.
         min_item_users: Least number of users of an item that stays.

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, TypeVar
 
 from tff_rec import cli
-from tff_rec.data.sources import SOURCES
+from tff_rec.data.names import SOURCES
 from tff_rec.errors import InputError
 
 Config = TypeVar("Config")

@@ -17,7 +17,7 @@ def plot_run(records: list[dict[str, Any]], title: str, path: pathlib.Path) -> N
         title: Over both.
         path: A PNG file, written beside and renamed.
     """
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(13, 4), layout="constrained")
     figure.suptitle(title)
     rounds = [record for record in records if "loss" in record]
     left.plot([record["round"] for record in rounds], [record["loss"] for record in rounds], color="0.2", linewidth=1)
@@ -47,7 +47,7 @@ def plot_run(records: list[dict[str, Any]], title: str, path: pathlib.Path) -> N
                 )
     right.set(xlabel="round", ylabel="full ranking (%)", ylim=(0, None))
     if looks:
-        right.legend(fontsize="small")
+        figure.legend(loc="outside right upper", fontsize="small")
     beside = path.with_name(f".{path.name}")
     figure.savefig(beside, dpi=120, format="png")
     pyplot.close(figure)
