@@ -1,4 +1,4 @@
-"""The one place where tests start TFF's execution context: `pytestmark = pytest.mark.usefixtures("execution_context")`."""
+"""The one place where tests start TFF's execution context, for modules that use the fixture `execution_context`."""
 
 from collections.abc import Iterator
 

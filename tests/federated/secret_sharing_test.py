@@ -1,4 +1,4 @@
-"""The ring: exact sums or none, uniform shares and uploads, refusals; and inside TFF the same bits as the secure sum."""
+"""The ring: exact sums or none, uniform shares and uploads, refusals; inside TFF the same bits as the secure sum."""
 
 import collections
 import hashlib
@@ -6,6 +6,7 @@ import unittest
 
 import hypothesis
 import numpy as np
+import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
 from hypothesis import strategies
@@ -14,7 +15,6 @@ from scipy import stats
 from tff_rec.federated import aggregators, contributions, secret_sharing, split_two_tower
 from tff_rec.federated.secret_sharing import Ring
 from tff_rec.models import candidate_tower, objectives, query_towers, two_tower
-from tff_rec.simulation import execution
 
 ITEMS, DIMENSION = 12, 4
 
@@ -117,7 +117,9 @@ class ProtocolTest(tf.test.TestCase):
         # What successor 1 of device 0 and the server hold together; and the uploads of two devices.
         pairs += [16 * high[0, 1] + (uploads[0] >> np.uint64(4)).astype(int)]
         pairs += [16 * (uploads[0] >> np.uint64(4)).astype(int) + (uploads[3] >> np.uint64(4)).astype(int)]
-        p_values = [stats.chisquare(np.bincount(sample.astype(int), minlength=256)).pvalue for sample in singles + pairs]
+        p_values = [
+            stats.chisquare(np.bincount(sample.astype(int), minlength=256)).pvalue for sample in singles + pairs
+        ]
         self.assertGreater(min(p_values), 0.001)
         # The control: all s shares together do tell.
         self.assertAllEqual(split[0].sum(axis=0) % 256, np.full(rounds_, 20))
@@ -135,7 +137,12 @@ class ProtocolTest(tf.test.TestCase):
                 Ring(**({"value_limit": 1000, "max_users": 100} | arguments))
         Ring(1000, 100, modulus_bits=18)  # 100 * 1000 < 2^17.
         ring, values = Ring(1000, 4), np.zeros(4, np.int64)
-        for wrong in (np.array([0, 1001, 0, 0]), np.array([0, -1001, 0, 0]), np.array([0, -(2**63), 0, 0]), values * 0.5):
+        for wrong in (
+            np.array([0, 1001, 0, 0]),
+            np.array([0, -1001, 0, 0]),
+            np.array([0, -(2**63), 0, 0]),
+            values * 0.5,
+        ):
             with self.assertRaisesRegex(ValueError, "int64 within ±1000"):
                 secret_sharing.ring_round(wrong, ring)
         for sentence, arguments in (
@@ -154,7 +161,13 @@ class BlockTest(tf.test.TestCase):
     def test_block_sums(self):
         """Uploads of a block add up to its sum modulo 2^b and do not resemble the values; rings as in `Ring.groups`."""
         rng = np.random.default_rng(0)
-        for users, group, shares, bits in ((3, 3, 2, 64), (7, 3, 3, 64), (23, 5, 4, 40), (40, 10, 3, 33), (6, 9, 2, 64)):
+        for users, group, shares, bits in (
+            (3, 3, 2, 64),
+            (7, 3, 3, 64),
+            (23, 5, 4, 40),
+            (40, 10, 3, 33),
+            (6, 9, 2, 64),
+        ):
             with self.subTest(users=users, bits=bits):
                 ring = Ring(10**6, 100, shares, group, bits)
                 values = rng.integers(-(10**6), 10**6, (users, 5))
@@ -215,11 +228,8 @@ def _block(users, seed):
     return collections.OrderedDict(history=history, seed=rng.integers(0, 2**31, users).astype(np.int32))
 
 
+@pytest.mark.usefixtures("execution_context")
 class ProcessTest(tf.test.TestCase):
-    def setUp(self):
-        super().setUp()
-        execution.start()
-
     def _process(self, aggregator, objective=None):
         objective = objective or objectives.FullSoftmax(objectives.dot_similarity())
         model = _model(objective)

@@ -1,6 +1,7 @@
 """Small models, cohorts and groupings that the tests of the federated package share."""
 
 import collections
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -90,6 +91,14 @@ def clients(users: Sequence[np.ndarray], grouping: Sequence[Sequence[Sequence[in
     ]
 
 
+def datasets(users: Sequence[np.ndarray], grouping: Sequence[Sequence[Sequence[int]]] = ALL_IN_ONE) -> list[Any]:
+    """The same as TFF takes them: one dataset a client, whose blocks may have different lengths."""
+    return [
+        functools.reduce(lambda one, other: one.concatenate(other), map(tf.data.Dataset.from_tensors, blocks))
+        for blocks in clients(users, grouping)
+    ]
+
+
 def trained(process: tff.learning.templates.LearningProcess, rounds: Sequence[Any]) -> list[np.ndarray]:
     """All weights after rounds."""
     state = process.initialize()
@@ -99,7 +108,9 @@ def trained(process: tff.learning.templates.LearningProcess, rounds: Sequence[An
 
 
 class TwoTowerTestCase(tf.test.TestCase):
-    def assert_same_weights(self, first: Sequence[Any], second: Sequence[Any], tolerance: float = 1e-5) -> None:
-        self.assertEqual(len(first), len(second))
-        for one, other in zip(first, second, strict=True):
-            self.assertAllClose(one, other, rtol=tolerance, atol=tolerance)
+    def assert_same(self, first: Any, second: Any, tolerance: float = 1e-5) -> None:
+        """Compares nests of arrays; the tolerance is a share of an array's largest value, or absolute below 1."""
+        tf.nest.assert_same_structure(first, second)
+        for one, other in zip(tf.nest.flatten(first), tf.nest.flatten(second), strict=True):
+            largest = max(1.0, float(np.max(np.abs(other))))
+            self.assertAllClose(one, other, rtol=tolerance, atol=tolerance * largest)

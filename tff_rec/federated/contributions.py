@@ -177,7 +177,10 @@ def _sum_query(
         else:
             encoded = {name: encode("query", value * _beside(weights, value)) for name, value in update.items()}
             update = {name: tf.reduce_sum(value, axis=0) for name, value in encoded.items()}
-    return collections.OrderedDict((name, update[name]) for name in leaves.query)
+    first = 1 if leaves.query_per_user else 0
+    return collections.OrderedDict(
+        (name, tf.ensure_shape(update[name], weight.shape[first:])) for name, weight in leaves.query.items()
+    )
 
 
 def _sum_items(

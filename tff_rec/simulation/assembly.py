@@ -1,7 +1,8 @@
 """From options to the model, the learning process and what a round of it sends."""
 
+import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -17,6 +18,7 @@ from tff_rec.simulation.config import ModelConfig, TrainingConfig, TwoTowerConfi
 _WEIGHTINGS = {"positives": two_tower.by_positives, "equal": two_tower.equally}
 _LOSS_BOUND = 100.0
 _DEFAULT_CLIP_NORM = 10.0
+_OWN_TABLE_NUMBERS = 16_000_000
 
 
 def build_model(
@@ -89,9 +91,20 @@ def server_optimizers(training: TrainingConfig) -> split_two_tower.ServerOptimiz
     )
 
 
-def as_datasets(blocks: Iterable[clients.Block]) -> list[tf.data.Dataset]:
-    """One TFF client a block."""
-    return [tf.data.Dataset.from_tensors(block) for block in blocks]
+def as_datasets(blocks: Sequence[clients.Block], num_clients: int) -> list[tf.data.Dataset]:
+    """Deals blocks out to TFF clients, which run side by side, each one block after the other."""
+    dealt = [blocks[client::num_clients] for client in range(min(num_clients, len(blocks)))]
+    singles = [[tf.data.Dataset.from_tensors(block) for block in hand] for hand in dealt]
+    return [functools.reduce(tf.data.Dataset.concatenate, hand) for hand in singles]
+
+
+def users_per_block(config: TwoTowerConfig, num_items: int) -> int:
+    """Users that are computed at once: fewer where each needs an item table of its own, to bound memory."""
+    training = config.training
+    own_table = training.aggregation == "secure" or training.item_clip_norm is not None
+    if not own_table or training.objective != "full-softmax":
+        return training.users_per_block
+    return max(1, min(training.users_per_block, _OWN_TABLE_NUMBERS // (num_items * config.model.dimension)))
 
 
 def _query_tower(model: ModelConfig, seed: int) -> query_towers.QueryTower:

@@ -79,7 +79,8 @@ class TrainingConfig:
     Attributes:
         rounds: Most rounds; with `--split none` exactly so many.
         clients_per_round: Users of a cohort.
-        users_per_block: Users that one TFF client stands for; speed, not results.
+        users_per_block: Users that are computed at once; decides speed and memory, not results.
+        tff_clients: TFF clients that the blocks are dealt out to, best one a core; decides speed, not results.
         local_steps: Full-batch SGD steps of a device.
         client_learning_rate: Of those steps.
         random_window: Share of devices with longer histories that train on a random window, not on the latest.
@@ -104,6 +105,7 @@ class TrainingConfig:
     rounds: int = 300
     clients_per_round: int = 100
     users_per_block: int = 50
+    tff_clients: int = 2
     local_steps: int = 1
     client_learning_rate: float = 1.0
     random_window: float = 0.5
@@ -218,6 +220,7 @@ class TwoTowerConfig:
             ("training.rounds", training.rounds, 1),
             ("training.clients-per-round", training.clients_per_round, 1),
             ("training.users-per-block", training.users_per_block, 1),
+            ("training.tff-clients", training.tff_clients, 1),
             ("training.local-steps", training.local_steps, 1),
             ("training.negatives", training.negatives, 1),
             ("training.decay-rounds", training.decay_rounds, 0),

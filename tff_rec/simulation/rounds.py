@@ -52,7 +52,8 @@ def train(
     patience = config.evaluation.patience if config.split == "loo" else 0
     while progress.rounds < config.training.rounds and not (patience and progress.looks_since_best >= patience):
         cohort = clients.cohort(users, config.training.clients_per_round, config.seed, progress.rounds)
-        datasets = assembly.as_datasets(_blocks(config, prepared, cohort, progress.rounds))
+        blocks = list(_blocks(config, prepared, cohort, progress.rounds))
+        datasets = assembly.as_datasets(blocks, config.training.tff_clients)
         began = time.perf_counter()
         output = process.next(progress.state, datasets)
         seconds = time.perf_counter() - began
@@ -92,7 +93,7 @@ def _blocks(
         prepared.store,
         cohort,
         max_length=config.model.max_length + 1,
-        users_per_block=config.training.users_per_block,
+        users_per_block=assembly.users_per_block(config, len(prepared.vocabulary)),
         random_window=config.training.random_window,
         shuffle_ties=config.training.shuffle_ties,
         seed=config.seed,

@@ -1,0 +1,251 @@
+"""Measures what a server learns from the item rows that devices ask for.
+
+Compares fresh and persistent decoys, rows with and without a minimum of requesters, and the whole table for everybody.
+
+Writes attack.csv, popularity.csv, exposure.csv and audit.png to --output.
+"""
+
+import dataclasses
+import hashlib
+import pathlib
+import time
+from typing import TYPE_CHECKING, Any
+
+from tff_rec import cli
+from tff_rec.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from tff_rec.federated.requests import ItemSets
+
+ROUNDS = (1, 2, 3, 10)
+RHOS = (1.0, 4.0)
+COHORTS = (10, 50, 100, 500)
+COHORTS_DRAWN = 10
+FEW = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class DataOptions:
+    """Whose interactions.
+
+    Attributes:
+        source: Name of the data set, e.g. synthetic or ml-1m.
+        path: Where its files are; by default they are looked for in $TFF_REC_DATA/<source>/.
+    """
+
+    source: str = "synthetic"
+    path: pathlib.Path | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class AuditOptions:
+    """What to audit.
+
+    Attributes:
+        data: Whose interactions.
+        output: Folder of the tables and the plot.
+        seed: Of decoys, secrets and cohorts.
+        users: Number of users, drawn at random; 0 takes all.
+        minimum: Least number of requesters of a row that is released.
+    """
+
+    output: pathlib.Path
+    data: DataOptions = dataclasses.field(default_factory=DataOptions)
+    seed: int = 0
+    users: int = 0
+    minimum: int = 3
+
+
+def main(options: AuditOptions) -> None:
+    began = time.perf_counter()
+    check(options)
+    positives, num_items = read_positives(options)
+    print(f"{options.data.source}: {len(positives):,} devices, {num_items:,} items, {len(positives.items):,} positives")
+    tables = {
+        "attack": audit_attack(positives, num_items, options.seed),
+        "popularity": audit_popularity(positives, num_items, options.seed),
+        "exposure": audit_exposure(positives, num_items, options.seed, options.minimum),
+    }
+    options.output.mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        table.to_csv(options.output / f"{name}.csv", index=False)
+    plot(tables, options.data.source, options.output / "audit.png")
+    report(tables)
+    print(f"tables and plot are in {options.output}; {time.perf_counter() - began:.0f} s")
+
+
+def check(options: AuditOptions) -> None:
+    if options.seed < 0 or options.users < 0:
+        raise InputError("--seed and --users must be 0 or more.")
+    if options.minimum < 2:
+        raise InputError(f"--minimum is {options.minimum}; give 2 or more, as the audit compares it with none.")
+    if options.output.exists() and not options.output.is_dir():
+        raise InputError(f"--output {options.output} is a file; give a folder.")
+
+
+def read_positives(options: AuditOptions) -> tuple["ItemSets", int]:
+    """Every interaction of every chosen user, and the number of items."""
+    import numpy as np
+
+    from tff_rec.data import clients, features, sources, splits
+    from tff_rec.federated.requests import ItemSets
+
+    rows = splits.no_split(sources.read_source(options.data.source, options.data.path)).train
+    vocabulary = features.build_item_vocabulary(rows)
+    store = clients.build_client_store(rows, vocabulary)
+    sets = ItemSets(store.offsets, store.items)
+    if options.users > len(sets):
+        raise InputError(f"--users is {options.users}, and {options.data.source} has {len(sets)}; give at most that.")
+    if options.users:
+        chosen = np.random.default_rng(options.seed).choice(len(sets), options.users, replace=False)
+        sets = sets.of(np.sort(chosen))
+    return sets, len(vocabulary)
+
+
+def secrets_of(num_devices: int, seed: int) -> list[bytes]:
+    """Devices' secrets, reproducible as a simulation needs them and a device must not have them."""
+    return [hashlib.sha256(f"{seed}/{device}".encode()).digest() for device in range(num_devices)]
+
+
+def audit_attack(positives: "ItemSets", num_items: int, seed: int) -> "pd.DataFrame":
+    """AUC and F1 of the intersection attack after every number of rounds."""
+    import numpy as np
+    import pandas as pd
+
+    from tff_rec.evaluation import request_attacks
+    from tff_rec.federated import requests
+
+    is_positive = request_attacks.membership(positives, num_items)
+    secrets = secrets_of(len(positives), seed)
+    records = []
+    for rho in RHOS:
+        draws: dict[str, Any] = {
+            "fresh": lambda rng, rho=rho: requests.fresh_decoys(positives, num_items, rho, rng),
+            "persistent": lambda rng, rho=rho: requests.persistent_decoys(positives, num_items, rho, secrets),
+        }
+        for decoys, draw in draws.items():
+            rng, counts = np.random.default_rng([seed, 1]), np.zeros(is_positive.shape, np.int16)
+            for number in range(1, max(ROUNDS) + 1):
+                asked = requests.shuffled_requests(positives, draw(rng), rng)
+                request_attacks.count_requests(counts, asked)
+                if number in ROUNDS:
+                    guess = request_attacks.intersection_attack(counts, is_positive, number)
+                    records.append((decoys, rho, number, guess.auc, guess.f1, 2 / (2 + rho), len(asked.items)))
+    for number in ROUNDS:
+        everything = np.full(is_positive.shape, number, np.int16)
+        guess = request_attacks.intersection_attack(everything, is_positive, number)
+        records.append(("whole table", np.nan, number, guess.auc, guess.f1, np.nan, is_positive.size))
+    columns = ["decoys", "rho", "rounds", "auc", "f1", "f1 of one request", "rows"]
+    table = pd.DataFrame(records, columns=columns)
+    return table.assign(rows=table["rows"] / len(positives)).rename(columns={"rows": "rows a device and round"})
+
+
+def audit_popularity(positives: "ItemSets", num_items: int, seed: int) -> "pd.DataFrame":
+    """AUC of a server that orders what was asked for once by public popularity."""
+    import numpy as np
+    import pandas as pd
+
+    from tff_rec.evaluation import request_attacks
+    from tff_rec.federated import requests
+
+    is_positive = request_attacks.membership(positives, num_items)
+    popularity = np.bincount(positives.items, minlength=num_items)
+    secrets, rng = secrets_of(len(positives), seed), np.random.default_rng([seed, 2])
+    records = []
+    for rho in RHOS:
+        for name, weights in (("uniform", None), ("by popularity", popularity + 1.0)):
+            decoys = requests.persistent_decoys(positives, num_items, rho, secrets, weights)
+            counts = np.zeros(is_positive.shape, np.int16)
+            request_attacks.count_requests(counts, requests.shuffled_requests(positives, decoys, rng))
+            records.append((name, rho, request_attacks.popularity_auc(counts, is_positive, popularity)))
+    everything = np.ones(is_positive.shape, np.int16)
+    records.append(("whole table", np.nan, request_attacks.popularity_auc(everything, is_positive, popularity)))
+    return pd.DataFrame(records, columns=["persistent decoys", "rho", "auc knowing popularity"])
+
+
+def audit_exposure(positives: "ItemSets", num_items: int, seed: int, minimum: int) -> "pd.DataFrame":
+    """Positives exposed by rows with one requester, with few positives a device and with all of them."""
+    import numpy as np
+    import pandas as pd
+
+    from tff_rec.evaluation import request_attacks
+    from tff_rec.federated import requests
+
+    rng = np.random.default_rng([seed, 3])
+    few = requests.item_sets([rng.permutation(positives[device])[:FEW] for device in range(len(positives))])
+    records = []
+    for label, sets in ((f"at most {FEW}", few), ("all", positives)):
+        for rho in RHOS:
+            for size in [size for size in COHORTS if size <= len(sets)]:
+                cohorts = []
+                for _ in range(COHORTS_DRAWN):
+                    own = sets.of(rng.choice(len(sets), size, replace=False))
+                    cohorts.append((own, requests.item_sets(_asked(own, num_items, rho, rng))))
+                without = request_attacks.single_requester_exposure(cohorts, num_items)
+                held = request_attacks.single_requester_exposure(cohorts, num_items, minimum)
+                records.append((label, rho, size, without.exposed, held.exposed, held.lost, held.rows_dropped))
+    columns = ["positives", "rho", "cohort", "exposed", f"exposed, minimum {minimum}", "positives lost", "rows dropped"]
+    return pd.DataFrame(records, columns=columns)
+
+
+def _asked(own: "ItemSets", num_items: int, rho: float, rng: "np.random.Generator") -> list["np.ndarray"]:
+    from tff_rec.federated import requests
+
+    asked = requests.shuffled_requests(own, requests.fresh_decoys(own, num_items, rho, rng), rng)
+    return [asked[device] for device in range(len(asked))]
+
+
+def plot(tables: dict[str, "pd.DataFrame"], source: str, path: pathlib.Path) -> None:
+    """AUC and F1 against rounds, what popularity adds, and exposure against the size of the cohort."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(2, 2, figsize=(11, 8), layout="constrained")
+    figure.suptitle(f"{source}: what the server learns from requests")
+    styles = {"fresh": "-o", "persistent": "--s", "whole table": ":"}
+    for (decoys, rho), rows in tables["attack"].groupby(["decoys", "rho"], sort=False, dropna=False):
+        whole = decoys == "whole table"
+        label, color = ("whole table", "black") if whole else (f"{decoys}, ρ = {rho:g}", f"C{RHOS.index(rho)}")
+        for axis, metric in zip(axes[0], ("auc", "f1"), strict=True):
+            axis.plot(rows["rounds"], rows[metric], styles[str(decoys)], color=color, markersize=4, label=label)
+    axes[0, 0].set(xlabel="rounds", ylabel="AUC of counting, among requested items", ylim=(0.4, 1.02))
+    axes[0, 1].set(xlabel="rounds", ylabel="F1 of “asked for every time”", ylim=(0, 1.02))
+    known = tables["popularity"]
+    pairs = zip(known.iloc[:, 0], known["rho"], strict=True)
+    names = [name if name == "whole table" else f"{name}\nρ = {rho:g}" for name, rho in pairs]
+    axes[1, 0].bar(names, known.iloc[:, -1], color="0.6")
+    axes[1, 0].axhline(0.5, color="black", linewidth=1)
+    axes[1, 0].set(ylabel="AUC of popularity, one request", xlabel="persistent decoys", ylim=(0, 1.02))
+    for (positives, rho), rows in tables["exposure"].groupby(["positives", "rho"], sort=False):
+        style = "-o" if positives == "all" else "--s"
+        label, color = f"{positives} positives a device, ρ = {rho:g}", f"C{RHOS.index(rho)}"
+        axes[1, 1].plot(rows["cohort"], 100 * rows["exposed"], style, color=color, markersize=4, label=label)
+    axes[1, 1].axhline(0, color="black", linestyle=":", label="with the minimum")
+    sizes = tables["exposure"]["cohort"].unique()
+    axes[1, 1].set(xlabel="devices in the cohort", ylabel="positives in rows of one requester (%)", xscale="log")
+    axes[1, 1].set_xticks(sizes, map(str, sizes))
+    axes[1, 1].minorticks_off()
+    for axis in (axes[0, 0], axes[0, 1], axes[1, 1]):
+        axis.legend(fontsize="small")
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def report(tables: dict[str, "pd.DataFrame"]) -> None:
+    """Prints the tables."""
+    titles = {
+        "attack": "guessing positives by counting requests",
+        "popularity": "guessing positives from one request and the items' popularity",
+        "exposure": "rows with a single requester, fresh decoys, share of positives",
+    }
+    for name, title in titles.items():
+        print(f"\n{title}\n{tables[name].to_string(index=False, float_format='{:.3f}'.format, na_rep='')}")
+
+
+if __name__ == "__main__":
+    cli.run(main, AuditOptions, __doc__)

@@ -1,0 +1,126 @@
+"""Requests: decoys are as many as asked for, never positives, fresh or the same each round; rows below the minimum."""
+
+import hashlib
+import unittest
+
+import hypothesis
+import numpy as np
+import tensorflow as tf
+from hypothesis import strategies
+from scipy import stats
+
+from tff_rec.federated import requests
+
+
+def _secrets(count):
+    return [hashlib.sha256(bytes([device])).digest() for device in range(count)]
+
+
+def _positives(sizes, num_items, seed=0):
+    rng = np.random.default_rng(seed)
+    return requests.item_sets([rng.permutation(num_items)[:size] for size in sizes])
+
+
+class DecoysTest(tf.test.TestCase):
+    @hypothesis.settings(max_examples=100, deadline=None)
+    @hypothesis.given(
+        strategies.lists(strategies.integers(0, 30), max_size=6),
+        strategies.sampled_from([0.0, 0.1, 0.25, 1.0, 1.5, 4.0]),
+        strategies.booleans(),
+        strategies.integers(0, 2**31),
+    )
+    def test_decoys_are_distinct_and_never_positives(self, sizes, rho, by_popularity, seed):
+        num_items = 30
+        positives = _positives(sizes, num_items, seed)
+        popularity = np.arange(1.0, 31.0) if by_popularity else None
+        rng = np.random.default_rng(seed)
+        for decoys in (
+            requests.fresh_decoys(positives, num_items, rho, rng, popularity),
+            requests.persistent_decoys(positives, num_items, rho, _secrets(len(sizes)), popularity),
+        ):
+            asked = requests.shuffled_requests(positives, decoys, rng)
+            self.assertLen(asked, len(sizes))
+            for device, size in enumerate(sizes):
+                self.assertLen(decoys[device], min(int(np.ceil(rho * size - 1e-9)), num_items - size))
+                together = set(positives[device]) | set(decoys[device])
+                self.assertLen(together, size + len(decoys[device]))
+                self.assertCountEqual(asked[device].tolist(), together)
+
+    def test_counts_are_rounded_up(self):
+        given = [(14, 0.25), (110, 0.25), (30, 0.1), (3, 0.1), (0, 4.0), (100, 4.0)]
+        counts = [requests.num_decoys(number, 134, rho) for number, rho in given]
+        self.assertEqual(counts, [4, 24, 3, 1, 0, 34])
+
+    def test_persistent_decoys_stay_and_fresh_ones_do_not(self):
+        positives, rng = _positives([20] * 5, 2000), np.random.default_rng(0)
+        first, second = (requests.persistent_decoys(positives, 2000, 4.0, _secrets(5)) for _ in range(2))
+        self.assertAllEqual(first.items, second.items)
+        self.assertFalse(np.array_equal(first[0], first[1]))
+        one, other = (requests.fresh_decoys(positives, 2000, 4.0, rng) for _ in range(2))
+        # Two draws of 80 of 1980 have 3.2 in common on average.
+        self.assertLess(len(np.intersect1d(one[0], other[0])), 15)
+
+    def test_a_new_positive_keeps_the_decoys(self):
+        before = requests.item_sets([np.arange(10)])
+        decoys = requests.persistent_decoys(before, 500, 2.0, _secrets(1))[0]
+        for new in (decoys[0], np.setdiff1d(np.arange(10, 500), decoys)[0]):
+            after = requests.item_sets([np.append(np.arange(10), new)])
+            grown = requests.persistent_decoys(after, 500, 2.0, _secrets(1))[0]
+            self.assertLen(grown, 22)
+            self.assertContainsSubset(set(decoys) - {new}, set(grown))
+
+    def test_distributions(self):
+        """Over 4000 devices: 3 decoys of 9 items, uniform; and 1 of 9 by popularity 1..9 (chi-square, fixed seeds)."""
+        positives = requests.item_sets([np.array([9])] * 4000)
+        secrets = [hashlib.sha256(str(device).encode()).digest() for device in range(4000)]
+        popularity = np.arange(1.0, 11.0)
+        rng = np.random.default_rng(0)
+        for uniform, popular in (
+            (
+                requests.fresh_decoys(positives, 10, 3.0, rng),
+                requests.fresh_decoys(positives, 10, 1.0, rng, popularity),
+            ),
+            (
+                requests.persistent_decoys(positives, 10, 3.0, secrets),
+                requests.persistent_decoys(positives, 10, 1.0, secrets, popularity),
+            ),
+        ):
+            self.assertGreater(stats.chisquare(np.bincount(uniform.items)).pvalue, 0.001)
+            expected = 4000 * popularity[:9] / popularity[:9].sum()
+            self.assertGreater(stats.chisquare(np.bincount(popular.items), expected).pvalue, 0.001)
+
+    def test_the_order_tells_nothing(self):
+        """A positive stands first in a request as often as one item in two does (binomial, four deviations)."""
+        positives = _positives([5] * 2000, 100)
+        rng = np.random.default_rng(0)
+        asked = requests.shuffled_requests(positives, requests.fresh_decoys(positives, 100, 1.0, rng), rng)
+        first = sum(asked[device][0] in positives[device] for device in range(2000))
+        self.assertLess(abs(first - 1000), 4 * np.sqrt(500))
+
+    def test_refusals(self):
+        positives, rng = _positives([2], 5), np.random.default_rng(0)
+        for rho in (-1.0, np.inf, np.nan):
+            with self.assertRaisesRegex(ValueError, "ρ must be 0 or more"):
+                requests.fresh_decoys(positives, 5, rho, rng)
+        for popularity in (np.ones(4), np.zeros(5)):
+            with self.assertRaisesRegex(ValueError, "5 positive weights"):
+                requests.fresh_decoys(positives, 5, 1.0, rng, popularity)
+        with self.assertRaisesRegex(ValueError, "2 secrets for 1 devices"):
+            requests.persistent_decoys(positives, 5, 1.0, _secrets(2))
+
+
+class MinimumTest(tf.test.TestCase):
+    def test_by_hand(self):
+        """Item 0 has three requesters, item 1 two, item 3 one, items 2 and 4 none."""
+        asked = requests.item_sets([np.array([0, 1]), np.array([3, 0]), np.array([1, 0])])
+        release = requests.minimum_requesters(asked, 5, 2)
+        self.assertAllEqual(release.requesters, [3, 2, 0, 1, 0])
+        self.assertAllEqual(release.released, [True, True, False, False, False])
+        self.assertEqual(release.dropped, 1)
+        self.assertEqual([requests.minimum_requesters(asked, 5, least).dropped for least in (1, 3, 4)], [0, 2, 3])
+        with self.assertRaisesRegex(ValueError, "minimum of 0 requesters"):
+            requests.minimum_requesters(asked, 5, 0)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,62 @@
+"""The benchmark, tiny: gradients agree, keys are as promised, `--help` needs no TensorFlow."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+from absl.testing import absltest
+
+SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "benchmark.py"
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[1])}
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, timeout=240, env=environment
+    )
+
+
+class BenchmarkTest(absltest.TestCase):
+    def test_prints_one_line_of_json(self):
+        sizes = (
+            "--cohort",
+            "64",
+            "--users-per-block",
+            "20",
+            "--rounds",
+            "1",
+            "--single-users",
+            "4",
+            "--stock-users",
+            "2",
+        )
+        result = run(*sizes, "--json")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        times = json.loads(result.stdout)
+        self.assertCountEqual(times, ["blocks", "one_user_per_client", "plain_tf", "stock_fed_recon"])
+        self.assertGreater(min(times.values()), 0)
+
+    def test_refuses_in_one_sentence(self):
+        for arguments, words in ((("--cohort", "0"), "--cohort is 0"), (("--data.source", "nope"), "'nope'")):
+            result = run(*arguments)
+            self.assertEqual(result.returncode, 2)
+            self.assertIn(words, result.stderr)
+            self.assertLen(result.stderr.splitlines(), 1)
+
+    def test_help_imports_neither_tensorflow_nor_pandas(self):
+        code = f"""
+import runpy, sys
+sys.argv = [{str(SCRIPT)!r}, "--help"]
+try:
+    runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
+except SystemExit as stop:
+    assert stop.code in (0, None)
+assert not {{"tensorflow", "tensorflow_federated", "pandas"}} & sys.modules.keys()
+"""
+        subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, timeout=60)
+
+
+if __name__ == "__main__":
+    absltest.main()

@@ -1,0 +1,61 @@
+"""TFF's worker ends with Python however Python ends, and holds no pipe open."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import tensorflow as tf
+
+_SCRIPT = pathlib.Path(__file__).parent / "execution_scripts.py"
+_ENDINGS = {
+    "exit": lambda pid: None,
+    "exception": lambda pid: None,
+    "sigterm": lambda pid: os.kill(pid, signal.SIGTERM),
+    "sigkill": lambda pid: os.kill(pid, signal.SIGKILL),
+    "interrupt": lambda pid: os.killpg(pid, signal.SIGINT),
+}
+
+
+def is_running(pid: int) -> bool:
+    try:
+        status = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def is_gone_soon(pid: int) -> bool:
+    deadline = time.monotonic() + 20.0
+    while is_running(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not is_running(pid)
+
+
+class ExecutionTest(tf.test.TestCase):
+    def test_worker_and_pipeline_end_with_python_however_python_ends(self):
+        # A worker that inherited the pipe would keep it open, and with it `cat`.
+        pipeline = f"{sys.executable} {_SCRIPT} {' '.join(_ENDINGS)} | cat"
+        with subprocess.Popen(
+            pipeline, shell=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as process:
+            started = {}
+            while len(started) < len(_ENDINGS):
+                ending, *pids = process.stdout.readline().split()
+                started[ending] = tuple(map(int, pids))
+            for ending in ("sigterm", "sigkill", "interrupt"):
+                self.assertTrue(is_running(started[ending][1]), ending)
+                _ENDINGS[ending](started[ending][0])
+            for ending, (python, worker) in started.items():
+                with self.subTest(ending):
+                    self.assertTrue(is_gone_soon(python))
+                    self.assertTrue(is_gone_soon(worker))
+            rest, _ = process.communicate(timeout=20)
+            self.assertEqual(rest, "")
+            self.assertEqual(process.returncode, 0)
+
+
+if __name__ == "__main__":
+    tf.test.main()
