@@ -12,7 +12,7 @@ import tensorflow_federated as tff
 from hypothesis import strategies
 from scipy import stats
 
-from tff_rec.federated import aggregators, contributions, secret_sharing, split_two_tower
+from tff_rec.federated import aggregators, contributions, ring_aggregator, secret_sharing, split_two_tower
 from tff_rec.federated.secret_sharing import Ring
 from tff_rec.models import candidate_tower, objectives, query_towers, two_tower
 
@@ -171,7 +171,7 @@ class BlockTest(tf.test.TestCase):
             with self.subTest(users=users, bits=bits):
                 ring = Ring(10**6, 100, shares, group, bits)
                 values = rng.integers(-(10**6), 10**6, (users, 5))
-                uploads = secret_sharing.block_uploads(tf.constant(values), ring).numpy()
+                uploads = ring_aggregator.block_uploads(tf.constant(values), ring).numpy()
                 total = secret_sharing.group_sum(uploads.view(np.uint64), ring)
                 self.assertAllEqual(total, values.sum(axis=0))
                 self.assertFalse(np.any(uploads == values))
@@ -185,7 +185,7 @@ class BlockTest(tf.test.TestCase):
         """Chi-square of the high byte of one device's uploads of a constant; with this seed p is fixed."""
         tf.random.set_seed(7)
         values = tf.tile(tf.constant([[3], [-9], [1]], tf.int64), [1, 20_000])
-        uploads = secret_sharing.block_uploads(values, Ring(9, 3, 2, 3)).numpy().view(np.uint64)
+        uploads = ring_aggregator.block_uploads(values, Ring(9, 3, 2, 3)).numpy().view(np.uint64)
         counts = np.bincount((uploads[0] >> np.uint64(56)).astype(int), minlength=256)
         self.assertGreater(stats.chisquare(counts).pvalue, 0.001)
 
@@ -199,16 +199,16 @@ class BlockTest(tf.test.TestCase):
             ("out of range", aggregators.FixedPoint(1.0, 11).encode(tf.constant([0.0, np.nan, 0.0]))),
         ):
             with self.assertRaisesRegex(tf.errors.InvalidArgumentError, sentence):
-                secret_sharing.block_uploads(tf.cast(values, tf.int64), ring)
+                ring_aggregator.block_uploads(tf.cast(values, tf.int64), ring)
         with self.assertRaisesRegex(ValueError, "needs a bound for items, loss"):
             points = {"query": aggregators.FixedPoint(1.0), "weight": aggregators.FixedPoint(1.0)}
-            secret_sharing.RingMeanFactory(points, ring, ITEMS)
+            ring_aggregator.RingMeanFactory(points, ring, ITEMS)
         with self.assertRaisesRegex(ValueError, "encoding of query, items exceeds the ring's limit 1000"):
             points = {name: aggregators.FixedPoint(1.0, 8) for name in ("loss", "weight")}
             points = {name: aggregators.FixedPoint(1.0, 12) for name in ("query", "items")} | points
-            secret_sharing.RingMeanFactory(points, ring, ITEMS)
+            ring_aggregator.RingMeanFactory(points, ring, ITEMS)
         with self.assertRaisesRegex(ValueError, "can exceed 36 bits"):
-            secret_sharing.ring_mean(1.0, 1.0, 1.0, ITEMS, modulus_bits=36)
+            ring_aggregator.ring_mean(1.0, 1.0, 1.0, ITEMS, modulus_bits=36)
 
 
 def _model(objective):
@@ -246,8 +246,8 @@ class ProcessTest(tf.test.TestCase):
         results = []
         for aggregator in (
             aggregators.secure_mean(2.0, 2.0, 8.0),
-            secret_sharing.ring_mean(2.0, 2.0, 8.0, ITEMS, shares=3, group_size=3),
-            secret_sharing.ring_mean(2.0, 2.0, 8.0, ITEMS, shares=2, group_size=5, modulus_bits=41),
+            ring_aggregator.ring_mean(2.0, 2.0, 8.0, ITEMS, shares=3, group_size=3),
+            ring_aggregator.ring_mean(2.0, 2.0, 8.0, ITEMS, shares=2, group_size=5, modulus_bits=41),
         ):
             process = self._process(aggregator)
             state, losses = process.initialize(), []
@@ -262,7 +262,7 @@ class ProcessTest(tf.test.TestCase):
         self.assertLess(results[0][-1], results[0][-2])
 
     def test_type(self):
-        factory = secret_sharing.ring_mean(1.0, 1.0, 1.0, ITEMS)
+        factory = ring_aggregator.ring_mean(1.0, 1.0, 1.0, ITEMS)
         value = tff.StructWithPythonType(
             [("query", [("w", tff.TensorType(np.int64, [3]))]), ("items", tff.TensorType(np.int64, [ITEMS, 2])),
              ("loss", np.int64)], collections.OrderedDict,
@@ -282,10 +282,10 @@ class ProcessTest(tf.test.TestCase):
     def test_rows_of_a_users_own_choice_are_refused(self):
         sampled = objectives.SampledSoftmax(objectives.dot_similarity(), 2)
         with self.assertRaisesRegex(ValueError, "all 12 items; train on the whole table"):
-            self._process(secret_sharing.ring_mean(2.0, 2.0, 8.0, ITEMS), sampled)
+            self._process(ring_aggregator.ring_mean(2.0, 2.0, 8.0, ITEMS), sampled)
 
     def test_a_block_too_small_for_a_ring_stops_the_round(self):
-        process = self._process(secret_sharing.ring_mean(2.0, 2.0, 8.0, ITEMS))
+        process = self._process(ring_aggregator.ring_mean(2.0, 2.0, 8.0, ITEMS))
         data = [tf.data.Dataset.from_tensors(_block(users, users)) for users in (5, 2)]
         with self.assertRaisesRegex(Exception, "A block needs 3 users to form a ring"):
             process.next(process.initialize(), data)

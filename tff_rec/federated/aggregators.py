@@ -89,9 +89,7 @@ class SecureMeanFactory(tff.aggregators.WeightedAggregationFactory):
     """
 
     def __init__(self, bounds: dict[str, FixedPoint], max_users_per_block: int = 1 << 16) -> None:
-        missing = {"query", "items", "loss", "weight"} - bounds.keys()
-        if missing:
-            raise ValueError(f"The secure sum needs a bound for {', '.join(sorted(missing))}.")
+        check_bounds(bounds)
         self._bounds = dict(bounds)
         self._max_users = max_users_per_block
 
@@ -125,14 +123,26 @@ def secure_mean(
         loss_bound: Of a user's mean loss.
         bits: Width of one encoded value.
     """
-    return SecureMeanFactory(
-        {
-            "query": FixedPoint(query_bound * weight_bound, bits),
-            "items": FixedPoint(item_bound * weight_bound, bits),
-            "loss": FixedPoint(loss_bound * weight_bound, bits),
-            "weight": FixedPoint(weight_bound, bits),
-        }
-    )
+    return SecureMeanFactory(weighted_bounds(query_bound, item_bound, weight_bound, loss_bound, bits))
+
+
+def weighted_bounds(
+    query_bound: float, item_bound: float, weight_bound: float, loss_bound: float, bits: int
+) -> dict[str, FixedPoint]:
+    """Encodings of a user's weighted contribution; arguments as in `secure_mean`."""
+    return {
+        "query": FixedPoint(query_bound * weight_bound, bits),
+        "items": FixedPoint(item_bound * weight_bound, bits),
+        "loss": FixedPoint(loss_bound * weight_bound, bits),
+        "weight": FixedPoint(weight_bound, bits),
+    }
+
+
+def check_bounds(bounds: dict[str, FixedPoint]) -> None:
+    """Raises ValueError unless every part of a contribution has an encoding."""
+    missing = {"query", "items", "loss", "weight"} - bounds.keys()
+    if missing:
+        raise ValueError(f"An encoded sum needs a bound for {', '.join(sorted(missing))}.")
 
 
 def _mean_of_sums(

@@ -1,0 +1,156 @@
+"""The ring of `secret_sharing` as an aggregation factory, for any process that sums blocks of users.
+
+In simulation the rings lie within blocks, one process plays all devices, and masks come from TensorFlow's Philox
+generator, which is uniform but keeps no secrets: the arithmetic of the chain, with no cryptography in it.
+"""
+
+import collections
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_rec.federated.aggregators import FixedPoint, check_bounds, weighted_bounds
+from tff_rec.federated.secret_sharing import Ring
+
+
+def block_uploads(values: tf.Tensor, ring: Ring) -> tf.Tensor:
+    """Uploads of all devices of a block, whose rings lie within it: int64 [users, ...] → int64 [users, ...].
+
+    A device's upload is its vector, less the shares that it sent, plus those that it received. Over the block, the sum
+    of uploads modulo 2^b is the sum of vectors. Entry [i, ...] must mean the same for all users.
+
+    Raises:
+        tf.errors.InvalidArgumentError: A value is out of range (as NaN is, once encoded), or the block has fewer users
+            than a ring needs or more than `max_users`.
+    """
+    users = tf.shape(values)[0]
+    checks = [
+        tf.debugging.assert_greater_equal(users, ring.fewest, f"A block needs {ring.fewest} users to form a ring."),
+        tf.debugging.assert_less_equal(users, ring.max_users, f"A block has at most {ring.max_users} users."),
+        tf.debugging.assert_less_equal(values, tf.constant(ring.value_limit, tf.int64), "A value is out of range."),
+        tf.debugging.assert_greater_equal(values, tf.constant(-ring.value_limit, tf.int64), "A value is out of range."),
+    ]
+    with tf.control_dependencies([check for check in checks if check is not None]):
+        total = tf.bitcast(values, tf.uint64)
+    for distance in range(1, ring.shares):
+        seed = tf.random.uniform([2], maxval=tf.int64.max, dtype=tf.int64)
+        sent = tf.random.stateless_uniform(tf.shape(values), seed, minval=None, maxval=None, dtype=tf.uint64)
+        total = total - sent + tf.gather(sent, _predecessors(users, ring, distance))
+    return tf.bitcast(tf.bitwise.bitwise_and(total, tf.constant(int(ring.mask), tf.uint64)), tf.int64)
+
+
+class RingMeanFactory(tff.aggregators.WeightedAggregationFactory):
+    """A weighted mean over users through rings of devices; a drop-in for `aggregators.SecureMeanFactory`.
+
+    In simulation the rings lie within blocks: `encode` turns the users' contributions into their uploads, and the sum
+    over the block, which `contributions.block_sum` takes, is what the server gets by adding them. No user of the
+    simulation drops out. Contributions must be dense: with rows of a user's own choice, neighbours' masks would land on
+    different items and not cancel.
+
+    Args:
+        bounds: Encoding of `query`, `items`, `loss` and `weight`. The bounds hold after weighting.
+        ring: Parameters; `max_users` bounds a block.
+        num_items: Rows of a dense item gradient.
+    """
+
+    def __init__(self, bounds: dict[str, FixedPoint], ring: Ring, num_items: int) -> None:
+        check_bounds(bounds)
+        if too_large := [name for name, point in bounds.items() if point.limit > ring.value_limit]:
+            raise ValueError(f"The encoding of {', '.join(too_large)} exceeds the ring's limit {ring.value_limit}.")
+        self._bounds = dict(bounds)
+        self._ring = ring
+        self._num_items = num_items
+
+    def encode(self, name: str, value: tf.Tensor) -> tf.Tensor:
+        """Uploads of part `name` of a block's contributions: float32 [users, ...] → int64 [users, ...].
+
+        Raises:
+            ValueError: Item gradients are not those of the whole table.
+        """
+        if name == "items" and value.shape[1] != self._num_items:
+            raise ValueError(f"The ring adds gradients of all {self._num_items} items; train on the whole table.")
+        return block_uploads(self._bounds[name].encode(value), self._ring)
+
+    def create(self, value_type: tff.Type, weight_type: tff.Type) -> tff.templates.AggregationProcess:
+        """`value_type` and `weight_type` hold sums of uploads, as `contributions.block_sum` gives with `encode`."""
+        most_blocks = (2**63 - 1) // (self._ring.value_limit * self._ring.max_users)
+
+        @tff.tensorflow.computation(value_type, weight_type)
+        def block_total(value: Any, weight: Any) -> Any:
+            one = tf.ones([], tf.int64)
+            return *tf.nest.map_structure(lambda part: _centred(part, self._ring), (value, weight)), one
+
+        @tff.tensorflow.computation(block_total.type_signature.result)
+        def divide(total: Any) -> Any:
+            value, weight, blocks = total
+            most = tf.constant(most_blocks, tf.int64)
+            with tf.control_dependencies([tf.debugging.assert_less_equal(blocks, most, "Too many blocks.")]):
+                weight = self._bounds["weight"].decode(tf.identity(weight))
+            decoded = collections.OrderedDict(
+                (name, tf.nest.map_structure(self._bounds[name].decode, part)) for name, part in value.items()
+            )
+            return tf.nest.map_structure(lambda part: tf.math.divide_no_nan(part, weight), decoded)
+
+        @tff.federated_computation
+        def initialize() -> Any:
+            return tff.federated_value((), tff.SERVER)
+
+        @tff.federated_computation(
+            initialize.type_signature.result,
+            tff.FederatedType(value_type, tff.CLIENTS),
+            tff.FederatedType(weight_type, tff.CLIENTS),
+        )
+        def next_fn(state: Any, value: Any, weight: Any) -> Any:
+            total = tff.federated_sum(tff.federated_map(block_total, (value, weight)))
+            mean = tff.federated_map(divide, total)
+            return tff.templates.MeasuredProcessOutput(state, mean, tff.federated_value((), tff.SERVER))
+
+        return tff.templates.AggregationProcess(initialize, next_fn)
+
+
+def ring_mean(
+    query_bound: float,
+    item_bound: float,
+    weight_bound: float,
+    num_items: int,
+    loss_bound: float = 32.0,
+    bits: int = 24,
+    shares: int = 3,
+    group_size: int = 10,
+    modulus_bits: int = 64,
+    max_users_per_block: int = 1 << 16,
+) -> RingMeanFactory:
+    """A mean through rings from bounds on one user's values before weighting, as in `aggregators.secure_mean`.
+
+    Args:
+        query_bound: Of any coordinate of the query-tower update, e.g. its clip norm.
+        item_bound: Of any coordinate of the item gradients, e.g. their clip norm.
+        weight_bound: Of a user's weight.
+        num_items: Rows of the table of item vectors.
+        loss_bound: Of a user's mean loss.
+        bits: Width of one encoded value.
+        shares: Shares of a user's contribution.
+        group_size: Users in a ring.
+        modulus_bits: Width of a share.
+        max_users_per_block: Bounds what a block's sum can reach.
+    """
+    bounds = weighted_bounds(query_bound, item_bound, weight_bound, loss_bound, bits)
+    limit = bounds["weight"].limit
+    ring = Ring(limit, max_users_per_block, shares, group_size, modulus_bits)
+    return RingMeanFactory(bounds, ring, num_items)
+
+
+def _predecessors(users: tf.Tensor, ring: Ring, distance: int) -> tf.Tensor:
+    """Position of the member `distance` places before each user of a block, counted around its ring."""
+    place = tf.range(users)
+    last = tf.maximum(users // ring.group_size, 1) - 1
+    start = tf.minimum(place // ring.group_size, last) * ring.group_size
+    size = tf.where(tf.equal(start, last * ring.group_size), users - start, ring.group_size)
+    return start + tf.math.floormod(place - start - distance, size)
+
+
+def _centred(total: tf.Tensor, ring: Ring) -> tf.Tensor:
+    """An int64 modulo 2^b as the one of its representatives that is nearest to 0."""
+    spare = tf.constant(64 - ring.modulus_bits, tf.int64)
+    return tf.bitwise.right_shift(tf.bitwise.left_shift(total, spare), spare)
