@@ -128,7 +128,7 @@ class BadInputTest(parameterized.TestCase):
     def test_a_checkpoint_of_another_configuration(self):
         self.output.mkdir()
         (self.output / "config.toml").write_text("[model]\ndimension = 16\n")
-        code, errors = _run(["--output", str(self.output), "--resume"])
+        code, errors = _run(["--output", str(self.output), "--resume", "--model.dimension", "32"])
         self.assertEqual(code, 2)
         self.assertIn("model.dimension is 16 there and 32 here", errors)
 

@@ -34,6 +34,13 @@ class OptionsTest(parameterized.TestCase):
             parsed = _parse("--config", str(path))
         self.assertEqual((parsed.data.source, parsed.training.rounds), ("hm", 7))
 
+    def test_a_resumed_run_brings_its_own_options(self):
+        with tempfile.TemporaryDirectory() as directory:
+            (pathlib.Path(directory) / "config.toml").write_text('[data]\nsource = "hm"\n[training]\nrounds = 7\n')
+            parsed = _parse("--resume", "--output", directory)
+            self.assertEqual((parsed.data.source, parsed.training.rounds), ("hm", 7))
+            self.assertTrue(parsed.resume)
+
     def test_without_options_the_embedded_default(self):
         self.assertEqual(_parse(), config.TwoTowerConfig())
 

@@ -15,6 +15,8 @@ from tff_rec import cli
 from tff_rec.data.names import SOURCES
 from tff_rec.errors import InputError
 
+CONFIG_FILE = "config.toml"
+
 Config = TypeVar("Config")
 
 
@@ -258,7 +260,7 @@ class TwoTowerConfig:
 
 
 def read_defaults(arguments: Sequence[str], presets: pathlib.Path) -> TwoTowerConfig:
-    """Default options: those of `--config`, else of the data source's preset, else the embedded ones.
+    """Default options: of `--config`, else of the run to resume, else of the data source's preset, else embedded ones.
 
     Args:
         arguments: The command line.
@@ -271,6 +273,9 @@ def read_defaults(arguments: Sequence[str], presets: pathlib.Path) -> TwoTowerCo
     source = cli.value_of("--data.source", arguments)
     if named is not None:
         return read_toml(pathlib.Path(named), TwoTowerConfig)
+    output = cli.value_of("--output", arguments)
+    if "--resume" in arguments and output is not None and (pathlib.Path(output) / CONFIG_FILE).is_file():
+        return read_toml(pathlib.Path(output) / CONFIG_FILE, TwoTowerConfig)
     preset = presets / f"{source}.toml"
     return read_toml(preset, TwoTowerConfig) if source in SOURCES and preset.is_file() else TwoTowerConfig()
 

@@ -24,7 +24,7 @@ class RunFolder:
     @property
     def config(self) -> pathlib.Path:
         """The resolved configuration."""
-        return self.path / "config.toml"
+        return self.path / configuration.CONFIG_FILE
 
     @property
     def metrics(self) -> pathlib.Path:
