@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tff_rec.models import layers, query_towers, two_tower
-from tff_rec.models.candidate_tower import CandidateTower
+from tff_rec.models.candidate_tower import CandidateTower, sparse_features
 
 TOWERS = (
     ("bag", lambda **options: query_towers.BagQueryTower(8, (1.0, 0.0), hidden=6, se_ratio=4, **options)),
@@ -128,19 +128,20 @@ class QueryTowerTest(tf.test.TestCase, parameterized.TestCase):
 class CandidateTowerTest(tf.test.TestCase):
     INDICES = np.array([[0, 1], [2, 0], [1, 1]], np.int32)
     WEIGHTS = np.array([[1.0, 0.5], [2.0, 0.0], [0.0, 0.0]], np.float32)
+    FEATURES = sparse_features(INDICES, WEIGHTS, 3)
 
     def test_sums_embeddings_of_the_item_and_of_its_features(self):
         tower = CandidateTower(3, 3, 4, stddev=1.0)
-        vectors = tower((self.INDICES, self.WEIGHTS))
+        vectors = tower(self.FEATURES)
         items, features = tower.tensors["items"].numpy(), tower.tensors["features"].numpy()
         described = np.stack([features[0] + 0.5 * features[1], 2 * features[2], np.zeros(4)])
         self.assertAllClose(vectors, items + described)
 
     def test_hidden_layer_is_residual_and_deterministic(self):
         tower = CandidateTower(3, 3, 4, hidden=5, se_ratio=2, stddev=1.0)
-        first = tower((self.INDICES, self.WEIGHTS))
-        self.assertAllEqual(first, tower((self.INDICES, self.WEIGHTS)))
-        plain = CandidateTower(3, 3, 4, stddev=1.0)((self.INDICES, self.WEIGHTS)).numpy()
+        first = tower(self.FEATURES)
+        self.assertAllEqual(first, tower(self.FEATURES))
+        plain = CandidateTower(3, 3, 4, stddev=1.0)(self.FEATURES).numpy()
         tensors = tower.tensors
         hidden = np.maximum(plain @ tensors["hidden/kernel"].numpy(), 0.0)
         self.assertAllClose(first, plain + hidden @ tensors["output/kernel"].numpy(), atol=1e-5)
@@ -149,7 +150,7 @@ class CandidateTowerTest(tf.test.TestCase):
         tower = CandidateTower(3, 3, 4, hidden=5, se_ratio=2, stddev=0.3, seed=9)
         rebuilt = CandidateTower.from_config(tower.get_config())
         self.assertEqual(rebuilt.get_config(), tower.get_config())
-        self.assertAllEqual(tower((self.INDICES, self.WEIGHTS)), rebuilt((self.INDICES, self.WEIGHTS)))
+        self.assertAllEqual(tower(self.FEATURES), rebuilt(self.FEATURES))
 
 
 if __name__ == "__main__":

@@ -56,19 +56,18 @@ class CandidateTower(layers.Tower):
             specs |= squeeze_excitation_specs(self, d, self.se_ratio)
         return specs
 
-    def apply(self, weights: layers.Weights, indices: tf.Tensor, feature_weights: tf.Tensor) -> tf.Tensor:
+    def apply(self, weights: layers.Weights, features: tf.sparse.SparseTensor) -> tf.Tensor:
         """Vectors of the whole catalogue.
 
         Args:
             weights: By the names of `weight_specs`.
-            indices: int32 [num_items, m], indices of each item's features.
-            feature_weights: float32 [num_items, m], their weights; 0 where padded.
+            features: float32 [num_items, num_features], as `sparse_features` makes it.
 
         Returns:
             float32 [num_items, dimension].
         """
-        described = tf.gather(weights["features"], indices) * feature_weights[:, :, tf.newaxis]
-        vectors = (weights["items"] + tf.reduce_sum(described, axis=1))[tf.newaxis]
+        described = tf.sparse.sparse_dense_matmul(features, weights["features"])
+        vectors = (weights["items"] + described)[tf.newaxis]
         if self.hidden:
             hidden = tf.nn.relu(layers.dense(vectors, weights["hidden/kernel"], weights["hidden/bias"]))
             vectors += layers.dense(hidden, weights["output/kernel"])
@@ -76,11 +75,9 @@ class CandidateTower(layers.Tower):
             vectors = layers.squeeze_excitation(vectors, weights["se/squeeze"], weights["se/excite"])
         return vectors[0]
 
-    def call(self, inputs: tuple[np.ndarray | tf.Tensor, np.ndarray | tf.Tensor]) -> tf.Tensor:
-        """Vectors of the whole catalogue from (`indices`, `feature_weights`), as in `apply`."""
-        indices, feature_weights = inputs
-        weights = {name: tf.convert_to_tensor(value) for name, value in self.tensors.items()}
-        return self.apply(weights, tf.convert_to_tensor(indices), tf.convert_to_tensor(feature_weights))
+    def call(self, features: tf.sparse.SparseTensor) -> tf.Tensor:
+        """Vectors of the whole catalogue with the layer's own weights, as in `apply`."""
+        return self.apply({name: tf.convert_to_tensor(value) for name, value in self.tensors.items()}, features)
 
     def get_config(self) -> dict[str, Any]:
         """Arguments that rebuild the layer."""
@@ -95,3 +92,19 @@ def squeeze_excitation_specs(tower: layers.Tower, dimension: int, ratio: int) ->
         "se/squeeze": ((dimension, reduced), tower.initializer("se/squeeze", dimension**-0.5)),
         "se/excite": ((reduced, dimension), tf.keras.initializers.Zeros()),
     }
+
+
+def sparse_features(indices: np.ndarray, weights: np.ndarray, num_features: int) -> tf.sparse.SparseTensor:
+    """Padded rows of features as a sparse matrix.
+
+    Args:
+        indices: int32 [num_items, m], indices of each item's features.
+        weights: float32 [num_items, m], their weights; 0 where padded.
+        num_features: Columns of the result.
+
+    Returns:
+        float32 [num_items, num_features].
+    """
+    rows, places = np.nonzero(weights)
+    cells = np.stack([rows, indices[rows, places]], axis=1).astype(np.int64)
+    return tf.sparse.SparseTensor(cells, weights[rows, places], [len(weights), num_features])

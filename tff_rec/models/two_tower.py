@@ -7,7 +7,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from tff_rec.models import layers, objectives
-from tff_rec.models.candidate_tower import CandidateTower
+from tff_rec.models.candidate_tower import CandidateTower, sparse_features
 from tff_rec.models.query_towers import QueryTower
 
 UserWeighting = Callable[[tf.Tensor], tf.Tensor]
@@ -48,7 +48,7 @@ class TwoTower(tfrs.Model):
         self.query_tower = query_tower
         self.candidate_tower = candidate_tower
         # In NumPy arrays, not tensors, so that computations traced by TFF can hold them as constants.
-        self.catalogue = _Catalogue(feature_indices.astype(np.int32), feature_weights.astype(np.float32))
+        self._features = _Features(feature_indices.astype(np.int32), feature_weights.astype(np.float32))
         self.objective = objective
         self.weighting = weighting
         query_tower.build()
@@ -57,7 +57,7 @@ class TwoTower(tfrs.Model):
     def candidate_embeddings(self, weights: layers.Weights | None = None) -> tf.Tensor:
         """Vectors of the catalogue, float32 [items, dimension], under the given or the model's own weights."""
         weights = own_weights(self.candidate_tower) if weights is None else weights
-        return self.candidate_tower.apply(weights, *self.catalogue.tensors())
+        return self.candidate_tower.apply(weights, self._features.sparse(self.candidate_tower.num_features))
 
     def query_embeddings(self, history: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
         """Query after the whole history: int32 [users, n] (padded with -1) → float32 [users, dimension]."""
@@ -83,12 +83,13 @@ def own_weights(tower: layers.Tower) -> layers.Weights:
     return {name: tf.convert_to_tensor(value) for name, value in tower.tensors.items()}
 
 
-class _Catalogue:
+class _Features:
     """Features of the items, kept from Keras, which would turn arrays in attributes into tracked containers."""
 
     def __init__(self, indices: np.ndarray, weights: np.ndarray) -> None:
-        self.indices = indices
-        self.weights = weights
+        self._indices = indices
+        self._weights = weights
 
-    def tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
-        return tf.constant(self.indices), tf.constant(self.weights)
+    def sparse(self, num_features: int) -> tf.sparse.SparseTensor:
+        """A constant of the graph that is being traced."""
+        return sparse_features(self._indices, self._weights, num_features)
