@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from tff_rec.serving.reader import Recommendations
 
 
+_TOP = 10
+
+
 @dataclasses.dataclass(frozen=True)
 class DataOptions:
     """Where the history of `--user` is read.
@@ -34,14 +37,14 @@ class RecommendOptions:
         history: Item ids separated by commas, oldest first. Give this or a user.
         user: Id of a user of --data.source.
         data: Where the history of the user is read.
-        top: Number of recommendations.
+        top: Number of recommendations; by default 10, or all that the export gives if those are fewer.
     """
 
     export: pathlib.Path
     history: str | None = None
     user: str | None = None
     data: DataOptions = dataclasses.field(default_factory=DataOptions)
-    top: int = 10
+    top: int | None = None
 
 
 def main(options: RecommendOptions) -> None:
@@ -49,9 +52,10 @@ def main(options: RecommendOptions) -> None:
     history = read_history(options)
     # TensorFlow takes seconds to import: neither for --help nor for mistakes.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from tff_rec.serving import reader
+    from tff_rec.serving import folder, reader
 
-    print_recommendations(reader.recommend(options.export, history, options.top), len(history))
+    top = options.top or min(_TOP, folder.read_description(options.export).k)
+    print_recommendations(reader.recommend(options.export, history, top), len(history))
 
 
 def check(options: RecommendOptions) -> None:
@@ -63,7 +67,7 @@ def check(options: RecommendOptions) -> None:
     if options.user is not None and options.data.source is None:
         raise InputError("--user needs to know the data set; give --data.source as well.")
     description = folder.read_description(options.export)
-    if not 1 <= options.top <= description.k:
+    if options.top is not None and not 1 <= options.top <= description.k:
         raise InputError(f"The export gives 1 to {description.k} recommendations, not {options.top}; change --top.")
 
 

@@ -23,7 +23,7 @@ def defaults(arguments: Sequence[str]) -> TwoTowerConfig:
 
 def main(config: TwoTowerConfig) -> None:
     began = time.perf_counter()
-    console = Console()
+    console = Console(markup=False, highlight=False)
     folder = find_run_folder(config)
     console.print(f"reading {config.data.source}")
     from tff_rec.simulation.preparation import prepare

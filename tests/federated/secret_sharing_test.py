@@ -12,7 +12,7 @@ import tensorflow_federated as tff
 from hypothesis import strategies
 from scipy import stats
 
-from tff_rec.federated import aggregators, contributions, ring_aggregator, secret_sharing, split_two_tower
+from tff_rec.federated import aggregators, contributions, ring_aggregator, secret_sharing, split_two_tower, stages
 from tff_rec.federated.secret_sharing import Ring
 from tff_rec.models import candidate_tower, objectives, query_towers, two_tower
 
@@ -237,7 +237,7 @@ class ProcessTest(tf.test.TestCase):
             model.query_tower, objective, two_tower.by_positives, query_clip_norm=2.0, item_clip_norm=2.0
         )
         adam = tff.learning.optimizers.build_adam(0.01)
-        optimizers = split_two_tower.ServerOptimizers(adam, adam)
+        optimizers = stages.ServerOptimizers(adam, adam)
         return split_two_tower.build_split_two_tower(model, training, optimizers, aggregator)
 
     def test_three_blocks_give_the_bits_of_the_secure_sum(self):

@@ -153,7 +153,7 @@ class TypesTest(tf.test.TestCase):
         return stages.build_distributor(self.model, what_is_sent)
 
     def test_block(self):
-        self.assertEqual(str(split_two_tower.BLOCK_TYPE), "<history=int32[?,?],seed=int32[?]>*")
+        self.assertEqual(str(stages.BLOCK_TYPE), "<history=int32[?,?],seed=int32[?]>*")
 
     def test_distributor(self):
         self._assert_type(
@@ -178,7 +178,7 @@ class TypesTest(tf.test.TestCase):
                 collections.OrderedDict(
                     state=NO_STATE,
                     sent=tff.FederatedType(self.sent, tff.CLIENTS),
-                    blocks=tff.FederatedType(split_two_tower.BLOCK_TYPE, tff.CLIENTS),
+                    blocks=tff.FederatedType(stages.BLOCK_TYPE, tff.CLIENTS),
                 ),
                 tff.templates.MeasuredProcessOutput(NO_STATE, tff.FederatedType(result, tff.CLIENTS), NO_STATE),
             )
@@ -209,7 +209,7 @@ class TypesTest(tf.test.TestCase):
                 self.model, cases.training(self.model), hand_optimizers(), aggregator
             )
             state, data = process.next.type_signature.parameter
-            self.assertEqual(data, tff.FederatedType(split_two_tower.BLOCK_TYPE, tff.CLIENTS))
+            self.assertEqual(data, tff.FederatedType(stages.BLOCK_TYPE, tff.CLIENTS))
             self.assertEqual(state, process.initialize.type_signature.result)
             self.assertTrue(state.member.global_model_weights.is_equivalent_to(self.weights))
             metrics = process.next.type_signature.result.metrics

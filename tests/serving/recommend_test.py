@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 
 import numpy as np
 import tensorflow as tf
@@ -86,16 +85,6 @@ class RecommendTest(tf.test.TestCase):
             printed = _print(export=self.export, history=history, top=1)
             self.assertIn(f"Popular items, since {reason}", printed)
             self.assertRegex(printed, rf"(?m)^ *1 +{best} ")
-
-    def test_help_is_fast(self):
-        times = []
-        for _ in range(2):
-            start = time.monotonic()
-            result = _run("--help")
-            times.append(time.monotonic() - start)
-        self.assertEqual(result.returncode, 0, result.stderr)
-        self.assertIn("--history", result.stdout)
-        self.assertLess(min(times), 2.0)  # Under 1 s on an idle machine; importing TensorFlow takes 4.
 
     def test_refusals(self):
         given = {"export": self.export}

@@ -35,7 +35,7 @@ def end(ending: str) -> None:
         raise SystemExit(0)
     if ending == "exception":
         raise RuntimeError
-    time.sleep(60)
+    time.sleep(600)
 
 
 if __name__ == "__main__":

@@ -134,6 +134,15 @@ class PreparationTest(tf.test.TestCase):
         with self.assertRaisesRegex(InputError, "cohort of 1001"):
             prepare(dataclasses.replace(SMALL, training=training))
 
+    def test_a_run_is_not_resumed_with_other_data(self):
+        with tempfile.TemporaryDirectory() as directory:
+            clients = pathlib.Path(directory) / "clients"
+            prepare(SMALL).on_disk(clients)
+            prepare(SMALL).on_disk(clients)
+            other = dataclasses.replace(SMALL, data=dataclasses.replace(SMALL.data, min_item_users=30))
+            with self.assertRaisesRegex(InputError, "has other data"):
+                prepare(other).on_disk(clients)
+
     def test_held_out_items_are_not_in_training(self):
         prepared = prepare(SMALL)
         for held_out in (prepared.validation, prepared.test):

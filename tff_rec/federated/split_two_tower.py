@@ -19,16 +19,13 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_rec.federated import aggregators, contributions, stages
-from tff_rec.federated.stages import BLOCK_TYPE, ServerOptimizers, initial_model_weights, split_weights
 from tff_rec.models.two_tower import TwoTower
-
-__all__ = ["BLOCK_TYPE", "ServerOptimizers", "build_split_two_tower", "initial_model_weights", "split_weights"]
 
 
 def build_split_two_tower(
     model: TwoTower,
     training: contributions.LocalTraining,
-    optimizers: ServerOptimizers,
+    optimizers: stages.ServerOptimizers,
     aggregator: aggregators.UserMeanFactory | None = None,
 ) -> tff.learning.templates.LearningProcess:
     """Builds the process `(<state@SERVER, {<history=int32[?,?], seed=int32[?]>*}@CLIENTS> -> <state, metrics>)`.

@@ -53,7 +53,7 @@ class CandidateTower(layers.Tower):
             specs["hidden/bias"] = ((self.hidden,), zeros)
             specs["output/kernel"] = ((self.hidden, d), self.initializer("output", 0.1 * self.hidden**-0.5))
         if self.se_ratio:
-            specs |= squeeze_excitation_specs(self, d, self.se_ratio)
+            specs |= layers.squeeze_excitation_specs(self, d, self.se_ratio)
         return specs
 
     def apply(self, weights: layers.Weights, features: tf.sparse.SparseTensor) -> tf.Tensor:
@@ -83,15 +83,6 @@ class CandidateTower(layers.Tower):
         """Arguments that rebuild the layer."""
         names = ("num_items", "num_features", "dimension", "hidden", "se_ratio", "stddev", "seed")
         return super().get_config() | {name: getattr(self, name) for name in names}
-
-
-def squeeze_excitation_specs(tower: layers.Tower, dimension: int, ratio: int) -> layers.WeightSpecs:
-    """Weights of a squeeze-and-excitation block that begins as the identity."""
-    reduced = max(1, dimension // ratio)
-    return {
-        "se/squeeze": ((dimension, reduced), tower.initializer("se/squeeze", dimension**-0.5)),
-        "se/excite": ((reduced, dimension), tf.keras.initializers.Zeros()),
-    }
 
 
 def sparse_features(indices: np.ndarray, weights: np.ndarray, num_features: int) -> tf.sparse.SparseTensor:

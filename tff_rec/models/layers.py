@@ -46,7 +46,7 @@ class Tower(tf.keras.layers.Layer):
     def initializer(self, name: str, stddev: float) -> tf.keras.initializers.Initializer:
         """Truncated normal, seeded by the tower's seed and the weight's name."""
         position = sum(ord(letter) * (index + 1) for index, letter in enumerate(name))
-        return tf.keras.initializers.TruncatedNormal(stddev=stddev, seed=self.seed * 10_007 + position)
+        return tf.keras.initializers.TruncatedNormal(stddev=stddev, seed=(self.seed * 10_007 + position) % 2**31)
 
 
 def dense(inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None = None) -> tf.Tensor:
@@ -79,6 +79,15 @@ def squeeze_excitation(inputs: tf.Tensor, squeeze: tf.Tensor, excite: tf.Tensor)
         excite: float32 [d / r, d], or one a user.
     """
     return inputs * 2.0 * tf.sigmoid(dense(tf.nn.relu(dense(inputs, squeeze)), excite))
+
+
+def squeeze_excitation_specs(tower: Tower, dimension: int, ratio: int) -> WeightSpecs:
+    """Weights of a squeeze-and-excitation block that begins as the identity."""
+    reduced = max(1, dimension // ratio)
+    return {
+        "se/squeeze": ((dimension, reduced), tower.initializer("se/squeeze", dimension**-0.5)),
+        "se/excite": ((reduced, dimension), tf.keras.initializers.Zeros()),
+    }
 
 
 def dropout(inputs: tf.Tensor, rate: float, seeds: tf.Tensor | None, stream: str) -> tf.Tensor:

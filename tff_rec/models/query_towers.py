@@ -9,7 +9,6 @@ import numpy as np
 import tensorflow as tf
 
 from tff_rec.models import layers
-from tff_rec.models.candidate_tower import squeeze_excitation_specs
 
 
 class QueryTower(layers.Tower):
@@ -86,7 +85,7 @@ class BagQueryTower(QueryTower):
             "output/bias": ((d,), zeros),
         }
         if self.se_ratio:
-            specs |= squeeze_excitation_specs(self, d, self.se_ratio)
+            specs |= layers.squeeze_excitation_specs(self, d, self.se_ratio)
         return specs
 
     def encode(
@@ -174,7 +173,7 @@ class AttentionQueryTower(QueryTower):
         specs["norm/scale"] = ((d,), ones)
         specs["norm/offset"] = ((d,), zeros)
         if self.se_ratio:
-            specs |= squeeze_excitation_specs(self, d, self.se_ratio)
+            specs |= layers.squeeze_excitation_specs(self, d, self.se_ratio)
         return specs
 
     def encode(

@@ -10,7 +10,7 @@ import tensorflow_federated as tff
 
 from tff_rec.data import clients
 from tff_rec.data.features import ItemFeatures
-from tff_rec.federated import aggregators, contributions, split_two_tower
+from tff_rec.federated import aggregators, contributions, split_two_tower, stages
 from tff_rec.models import objectives, query_towers, two_tower
 from tff_rec.models.candidate_tower import CandidateTower
 from tff_rec.simulation.config import ModelConfig, TrainingConfig, TwoTowerConfig
@@ -83,10 +83,10 @@ def aggregator(config: TwoTowerConfig) -> aggregators.UserMeanFactory:
     )
 
 
-def server_optimizers(training: TrainingConfig) -> split_two_tower.ServerOptimizers:
+def server_optimizers(training: TrainingConfig) -> stages.ServerOptimizers:
     """Optimizers of both towers."""
     candidate_rate = training.candidate_learning_rate or training.server_learning_rate
-    return split_two_tower.ServerOptimizers(
+    return stages.ServerOptimizers(
         query=_optimizer(training, training.server_learning_rate), candidate=_optimizer(training, candidate_rate)
     )
 

@@ -16,6 +16,7 @@ from tff_rec.data.names import SOURCES
 from tff_rec.errors import InputError
 
 CONFIG_FILE = "config.toml"
+_LARGEST_SEED = 2**31 - 1
 
 Config = TypeVar("Config")
 
@@ -201,6 +202,10 @@ class TwoTowerConfig:
         ):
             if not 0 <= share < 1:
                 raise InputError(f"--{name} is {share}; give a number from 0 to below 1.")
+        if self.seed > _LARGEST_SEED:
+            raise InputError(f"--seed is {self.seed}; give at most {_LARGEST_SEED}.")
+        if not 0 <= self.model.feature_scale < float("inf"):
+            raise InputError(f"--model.feature-scale is {self.model.feature_scale}; give 0 or a positive number.")
         if not 0 <= self.training.random_window <= 1:
             raise InputError(f"--training.random-window is {self.training.random_window}; give a share from 0 to 1.")
         self._check_combinations()
@@ -251,7 +256,7 @@ class TwoTowerConfig:
                 f"--model.dimension {self.model.dimension} does not divide into --model.num-heads "
                 f"{self.model.num_heads} heads; choose a multiple."
             )
-        if any(half_life < 0 for half_life in self.model.half_lives) or not self.model.half_lives:
+        if not self.model.half_lives or not all(0 <= value < float("inf") for value in self.model.half_lives):
             raise InputError("--model.half-lives need one number or more, each 0 (the plain mean) or positive.")
         if not 2 <= self.training.secure_bits <= 32:
             raise InputError(f"--training.secure-bits is {self.training.secure_bits}; give 2 to 32.")
@@ -346,7 +351,10 @@ def _convert(hint: Any, value: Any, path: str, name: str) -> Any:
         return float(value)
     if hint in (int, str, bool) and type(value) is hint:
         return value
-    expected = " or ".join(map(repr, options)) if origin is Literal else getattr(hint, "__name__", str(hint))
+    if dataclasses.is_dataclass(hint):
+        expected = "a table"
+    else:
+        expected = " or ".join(map(repr, options)) if origin is Literal else getattr(hint, "__name__", str(hint))
     raise InputError(f"{path}: '{name}' is {value!r}; give {expected}.")
 
 

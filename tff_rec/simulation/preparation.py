@@ -1,6 +1,7 @@
 """From a configuration to everything that is known before training: records, split, features and simulated devices."""
 
 import dataclasses
+import hashlib
 import pathlib
 from typing import Self
 
@@ -49,8 +50,24 @@ class Prepared:
         return known.reindex(list(self.vocabulary.item_ids)).fillna("").tolist()
 
     def on_disk(self, directory: pathlib.Path) -> Self:
-        """The same with the devices' arrays memory-mapped from a directory."""
-        return dataclasses.replace(self, store=clients.memory_mapped(self.store, directory))
+        """The same with the devices' arrays memory-mapped from a directory.
+
+        Raises:
+            InputError: The directory holds the arrays of other data, as that of a run to resume may.
+        """
+        fingerprint, known = self._fingerprint(), directory / "sha256"
+        if known.is_file() and known.read_text() != fingerprint:
+            raise InputError(f"The run of {directory.parent} has other data; resume it with the files it began with.")
+        store = clients.memory_mapped(self.store, directory)
+        known.write_text(fingerprint)
+        return dataclasses.replace(self, store=store)
+
+    def _fingerprint(self) -> str:
+        """Of everything that training sees of the data."""
+        digest = hashlib.sha256("\n".join(self.vocabulary.item_ids).encode())
+        for array in (self.store.offsets, self.store.items, self.store.timestamps):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
 
     def describe(self) -> str:
         """What was read, cleaned and split, a line each."""

@@ -67,11 +67,6 @@ def train(
             checkpoints.save(progress)
 
 
-def held_out_ranks(model: TwoTower, prepared: Prepared, max_length: int) -> np.ndarray:
-    """Test ranks: the validation item has joined the history."""
-    return ranking.two_tower_ranks(model, histories_at_test(prepared), prepared.test.items, max_length)
-
-
 def histories_at_test(prepared: Prepared) -> list[np.ndarray]:
     """Histories of the test users with their validation items."""
     later = dict(zip(prepared.validation.users.tolist(), prepared.validation.items.tolist(), strict=True))

@@ -8,7 +8,7 @@ from typing import Any
 
 from tff_rec.errors import InputError
 from tff_rec.simulation import config as configuration
-from tff_rec.simulation.config import TwoTowerConfig
+from tff_rec.simulation.config import DataConfig, TwoTowerConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,8 @@ class RunFolder:
         except OSError as error:
             message = f"The output folder {self.path} cannot be made ({error.strerror}); name another."
             raise InputError(message) from None
-        write_text(self.config, configuration.to_toml(dataclasses.replace(config, output=self.path)))
+        data = config.data if config.data.path is None else _absolute(config.data)
+        write_text(self.config, configuration.to_toml(dataclasses.replace(config, data=data, output=self.path)))
 
     def append(self, record: dict[str, Any]) -> None:
         """Adds a line to the metrics."""
@@ -102,6 +103,11 @@ def find_run_folder(config: TwoTowerConfig) -> RunFolder:
     if path.exists():
         raise InputError(f"The output folder {path} exists; add --resume to go on with its run, or name another.")
     return RunFolder(path)
+
+
+def _absolute(data: DataConfig) -> DataConfig:
+    assert data.path is not None
+    return dataclasses.replace(data, path=data.path.resolve())
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

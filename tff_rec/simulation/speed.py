@@ -12,7 +12,7 @@ import dataclasses
 import pathlib
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent import futures
 from typing import Any
 
@@ -20,9 +20,10 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_rec.federated import contributions, split_two_tower
+from tff_rec.federated import contributions, split_two_tower, stages
 from tff_rec.models import objectives, query_towers, two_tower
 from tff_rec.models.candidate_tower import CandidateTower
+from tff_rec.simulation import assembly
 
 Block = collections.OrderedDict[str, np.ndarray]
 Gradients = list[np.ndarray]
@@ -70,25 +71,17 @@ def in_blocks(name: str, model: two_tower.TwoTower, blocks: Sequence[Block], num
         model.query_tower, model.objective, model.weighting, LOCAL_STEPS, LEARNING_RATE
     )
     sgd = tff.learning.optimizers.build_sgdm(_SERVER_RATE)
-    process = split_two_tower.build_split_two_tower(model, training, split_two_tower.ServerOptimizers(sgd, sgd))
+    process = split_two_tower.build_split_two_tower(model, training, stages.ServerOptimizers(sgd, sgd))
     state = process.initialize()
     before = state.global_model_weights.trainable
 
     def run() -> Gradients:
-        data = [_dataset(blocks[client::num_clients]) for client in range(num_clients)]
+        data = assembly.as_datasets(blocks, num_clients)
         after = process.next(state, data).state.global_model_weights.trainable
         steps = [(new - old) / _SERVER_RATE for new, old in zip(after, before, strict=True)]
         return steps[:-1]  # Without the features' embeddings: there are no features.
 
     return Contestant(name, _num_users(blocks), run)
-
-
-def _dataset(blocks: Iterable[Block]) -> tf.data.Dataset:
-    datasets = [tf.data.Dataset.from_tensors(block) for block in blocks]
-    joined = datasets[0]
-    for dataset in datasets[1:]:
-        joined = joined.concatenate(dataset)
-    return joined
 
 
 def plain_tensorflow(name: str, model: two_tower.TwoTower, blocks: Sequence[Block], num_threads: int) -> Contestant:
