@@ -57,12 +57,52 @@ class CsvInteractionsTest(FolderCase):
         (b"user,item,rating\na,b,1e999\n", r"my\.csv, line 2: rating '1e999' is not a number"),
         (b"user,item,rating\na,b,1e99\n", r"my\.csv, line 2: rating 1e\+99 is not from -3\.40282e\+38 to"),
         (b"user,item,timestamp\na,b,-1\n", r"my\.csv, line 2: timestamp -1 is negative"),
-        (b"user,item\na,b\na\n", r"my\.csv, line 3: 1 fields where there should be 2"),
+        (b"user,item,rating\na,b,True\na,c,False\n", r"my\.csv, line 2: rating 'True' is not a number"),
+        (b"user,User,item\na,b,c\n", r"my\.csv has the column user twice; rename or remove one"),
+        (b"user,item\na,b\na\n1,2,3\n", r"my\.csv, line 3: 1 fields .*, and 2 of the 3 rows are malformed; give a"),
+        (b"user,item\na,b,c\n", r"my\.csv, line 2: 3 fields .*, and 1 of the 1 rows are malformed; give a"),
+        (b'user,item,x\na,b,c\na,"b\na,d,e\n', r"my\.csv, line 3: 2 fields .*, for a quote is not closed; correct"),
+        (b"user,item,rating\na\na,b,1\na,c,abc\n", r"my\.csv, line 4: rating 'abc' is not a number"),
+        (b"user,item,rating\na\na,b,1\na,c,nan\n", r"my\.csv, line 4: rating 'nan' is not a number"),
+        (b"user,item,timestamp\na\na,b,1\na,c,-1\n", r"my\.csv, line 4: timestamp -1 is negative"),
         (b'user,item\na,"' + b"b" * 200_000 + b"\n", r"my\.csv is no well-formed table \(field larger"),
     )
     def test_wrong_content(self, content, message):
         with self.assertRaisesRegex(InputError, message):
             read_csv_interactions(self.write(content))
+
+    @parameterized.parameters(
+        (b"user,item,x\na,b\na,b,1\nc,d,\ne,f,2\n", 1, (2,)),  # Only an unused column is short.
+        (b"user,item,x\na,b,1,9\na,b,1\nc,d,2\ne,f,3\n", 1, (2,)),  # Pandas takes a first row as long for an index.
+        (b'user,item,x\n"a",b,"1\n2"\n\nz\nc,d,2\nz,z\ne,f,3\n1,2,3,4\n', 3, (5, 7, 9)),
+        (b"user,item,x\na,b,1\nz\nz\nz\nz\nc,d,2\ng,,2\ne,f,3\n", 4, (3, 4, 5)),
+    )
+    def test_malformed_rows_are_dropped_and_counted(self, content, count, lines):
+        data = read_csv_interactions(self.write(content))
+        pairs = data.interactions[["user_id", "item_id"]].to_numpy().tolist()
+        self.assertEqual(pairs, [["a", "b"], ["c", "d"], ["e", "f"]])
+        self.assertEqual(data.cleaning[0].what, "malformed rows of my.csv dropped: wrong number of fields")
+        self.assertEqual(data.cleaning[0].count, count)
+        self.assertEqual(data.cleaning[0].examples, tuple(f"my.csv:{line}" for line in lines))
+
+    def test_lines_of_later_steps_count_malformed_rows(self):
+        data = read_csv_interactions(self.write(b"user,item,rating\na\na,b,1\n,b,1\na,b,2\nc,d,1\n"))
+        self.assertEqual([step.examples for step in data.cleaning[:3]], [("my.csv:2",), ("my.csv:4",), ("my.csv:5",)])
+
+    def test_names_of_columns_in_any_case_and_unused_ones_twice(self):
+        data = read_csv_interactions(self.write(b"User,X,ITEM,x,X,,,Rating\na,1,b,2,3,4,5,0.5\n"))
+        self.assertEqual(data.interactions.to_numpy().tolist(), [["a", "b", 0.5, 0]])
+
+    def test_zip_of_one_file(self):
+        path = self.folder / "any.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("inner/a.csv", "user,item\na,b\n")
+            archive.writestr("readme.txt", "")
+        self.assertLen(read_csv_interactions(path).interactions, 1)
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr("b.csv", "")
+        with self.assertRaisesRegex(InputError, r"any\.zip holds 2 files ending in \.csv or \.csv\.gz; give a zip"):
+            read_csv_interactions(path)
 
     def test_missing_file(self):
         with self.assertRaisesRegex(InputError, r"none\.csv cannot be read: No such file or directory; check the path"):
@@ -125,6 +165,12 @@ class ListFilesTest(FolderCase):
             (self.folder / name).mkdir()
             (self.folder / name / "ratings.csv").touch()
         self.assertEmpty(list_files(self.folder))
+
+    def test_a_resource_folder_of_macos_is_no_subfolder(self):
+        for name in ("a", "__MACOSX"):
+            (self.folder / name).mkdir()
+            (self.folder / name / "ratings.csv").touch()
+        self.assertEqual(list_files(self.folder)["ratings.csv"].label, str(self.folder / "a" / "ratings.csv"))
 
     def test_files_of_the_folder_itself_come_first(self):
         (self.folder / "inner").mkdir()

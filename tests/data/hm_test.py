@@ -105,13 +105,32 @@ class HmTest(parameterized.TestCase):
     @parameterized.parameters(
         (b"2020-13-45,aa,1,0.1,2\n", r"transactions_train\.csv, line 2: t_dat '2020-13-45' is not a date"),
         (b"1969-12-31,aa,1,0.1,2\n", r"line 2: t_dat '1969-12-31' is not a date"),
-        (b"2020-09-16,aa,1,0.1,2\n2020-09-16\n", r"line 3: 1 fields where there should be 5"),
+        (
+            b"2020-09-16,aa,1,0.1,2\n1\n2\n",
+            r"line 3: 1 fields where there should be 5 .* 2 of the 3 rows are malformed",
+        ),
         (b"", "hm has no interactions left"),
     )
     def test_wrong_rows(self, rows, message):
         header = b"t_dat,customer_id,article_id,price,sales_channel_id\n"
         with self.assertRaisesRegex(InputError, message):
             read_hm(self.write(transactions_train=header + rows))
+
+    def test_malformed_rows_are_dropped_and_counted(self):
+        rows = TRANSACTIONS + b"2020-09-16,cc,1,0.1\n2020-09-16,cc,2,0.1,2,3\n2020-09-16,cc,3,0.1,\n"
+        articles, customers = ARTICLES + b"1,2\n", CUSTOMERS + b"cc\n"
+        data = read_hm(self.write(transactions_train=rows, articles=articles, customers=customers))
+        self.assertEqual(data.interactions["item_id"].tolist(), ["0108775015", "0108775044", "0999999001", "3"])
+        malformed = [(step.count, step.examples) for step in data.cleaning if "malformed" in step.what]
+        places = [("transactions_train.csv:6", "transactions_train.csv:7"), ("articles.csv:6",), ("customers.csv:4",)]
+        self.assertEqual(malformed, list(zip((2, 1, 1), places, strict=True)))
+
+    def test_single_files_as_kaggle_packs_them(self):
+        for name, content in {"transactions_train": TRANSACTIONS, "articles": ARTICLES}.items():
+            with zipfile.ZipFile(self.folder / f"{name}.csv.zip", "w") as archive:
+                archive.writestr(f"{name}.csv", content)
+        self.assertLen(read_hm(self.folder).items, 4)
+        self.assertLen(read_hm(self.folder / "transactions_train.csv.zip").items, 4)
 
     def test_lacking_column(self):
         with self.assertRaisesRegex(InputError, r"transactions_train\.csv lacks the column t_dat"):

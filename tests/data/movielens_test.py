@@ -169,6 +169,37 @@ class CleaningCountsTest(MovieLensCase):
             data.cleaning[1].what, "rows of ratings.csv dropped: same user_id and item_id as an earlier row"
         )
 
+    def test_malformed_rows_are_dropped_and_counted(self):
+        ratings = b"userId,movieId,rating,timestamp\n1,2,3.5,10\n1,29,4\n1,29,4,11,12\n\n2,2\n2,2,5,13\n2,29,1,14\n"
+        tags = b"userId,movieId,tag,timestamp\n18,2,a,b,1\n18,29,dark,3\n"
+        data = self.read_csv_edition(ratings=ratings, tags=tags)
+        self.assertEqual(data.interactions["timestamp"].tolist(), [10, 13, 14])
+        self.assertEqual(data.tags["tag"].tolist(), ["dark"])
+        self.assertEqual(
+            [(step.what, step.count, step.examples) for step in data.cleaning],
+            [
+                (
+                    "malformed rows of ratings.csv dropped: wrong number of fields",
+                    3,
+                    ("ratings.csv:3", "ratings.csv:4", "ratings.csv:6"),
+                ),
+                ("malformed rows of tags.csv dropped: wrong number of fields", 1, ("tags.csv:2",)),
+            ],
+        )
+
+    @parameterized.parameters(
+        ("ml-100k", "u.data", b"\t"), ("ml-1m", "ratings.dat", b"::"), ("ml-10m", "tags.dat", b"::")
+    )
+    def test_malformed_rows_of_other_layouts(self, name, changed, delimiter):
+        files = LAYOUTS[name]
+        bad = delimiter.join([b"1"] * 5) + b"\n" + delimiter.join([b"1"] * 3) + b"\n"
+        expected = read_movielens(write_folder(self.folder / "good", files), name)
+        data = read_movielens(write_folder(self.folder / "bad", {**files, changed: bad + files[changed]}), name)
+        self.assertTrue(data.interactions.equals(expected.interactions))
+        self.assertTrue(data.tags.equals(expected.tags))
+        self.assertEqual([step.count for step in data.cleaning], [2])
+        self.assertEqual(data.cleaning[0].examples, (f"{changed}:1", f"{changed}:2"))
+
     def test_missing_values_in_dat_files(self):
         ratings = b"1::2::3::10\n1::::3::11\n2::3::::12\n"
         movies = b"2::A (1990)::Drama\n"
@@ -206,13 +237,25 @@ class BadInputTest(MovieLensCase):
         ("1,2,7,10", r"ratings\.csv, line 3: rating 7 is not from 0\.5 to 5 in steps of 0\.5"),
         ("1,2,inf,10", r"ratings\.csv, line 3: rating inf is not from 0\.5 to 5"),
         ("1,2,3.3,10", r"ratings\.csv, line 3: rating 3\.3 is not from"),
-        ("1,2,3", r"ratings\.csv, line 3: 3 fields where there should be 4 \(user_id, item_id, rating, timestamp\)"),
-        ("1,2,3,4,5", r"ratings\.csv, line 3: 5 fields where there should be 4"),
+        ("1,2,3\n1\n1,2,3,4,5", r"ratings\.csv, line 3: 3 fields where there should be 4 \(user_id, item_id, rating, "),
+        ("1\n1,2,abc,10", r"ratings\.csv, line 4: rating 'abc' is not a number"),
+        ("1\n1,2,7,10", r"ratings\.csv, line 4: rating 7 is not from"),
     )
     def test_wrong_rows(self, row, message):
         ratings = f"userId,movieId,rating,timestamp\n9,9,4,1\n{row}\n1,29,4,1\n".encode()
         with self.assertRaisesRegex(InputError, message):
             self.read_csv_edition(ratings=ratings)
+
+    @parameterized.parameters(
+        ("ml-1m", FILES_100K, "is no ml-1m, which has ratings.dat: it holds u.data; choose another source"),
+        ("ml-100k", FILES_CSV, "is no ml-100k, which has u.data: it holds ratings.csv"),
+        ("ml-25m", FILES_1M, "is no ml-25m, which has ratings.csv: it holds ratings.dat"),
+        ("ml-1m", FILES_10M, "is no ml-1m, which has ratings.dat and users.dat: it holds no users.dat"),
+        ("ml-10m", FILES_1M, "is no ml-10m, which has ratings.dat but no users.dat: it holds both"),
+    )
+    def test_another_edition(self, name, files, message):
+        with self.assertRaisesRegex(InputError, message):
+            read_movielens(write_folder(self.folder / "ml", files), name)
 
     def test_first_row_with_too_many_fields(self):
         ratings = b"userId,movieId,rating,timestamp\n1,2,3,4,5\n"
@@ -221,7 +264,7 @@ class BadInputTest(MovieLensCase):
 
     @parameterized.parameters(
         (b"1::2::3.5::10\n", r"ratings\.dat, line 1: rating 3\.5 is not from 1 to 5 in steps of 1"),
-        (b"1::2::3::10\n1::3::3\n", r"ratings\.dat, line 2: 3 fields where there should be 4"),
+        (b"1,2,3,10\n1,3,3,11\n", r"ratings\.dat, line 1: 1 fields .*, and 2 of the 2 rows are malformed; give a file"),
         (b"1::2::3::10\n1::3::x::10\n", r"ratings\.dat, line 2: rating 'x' is not a number"),
     )
     def test_wrong_rows_of_1m(self, ratings, message):

@@ -51,6 +51,15 @@ class SourcesTest(parameterized.TestCase):
         self.write_folder(folder)
         self.assertLen(read_source("ml-32m").interactions, 3)
 
+    @parameterized.parameters("ml-32m", "ml-32m/inner")
+    def test_unpacked_files_before_a_zip(self, folder):
+        self.write_folder(folder)
+        (self.root / "ml-32m" / "__MACOSX").mkdir()
+        self.write_zip("ml-32m/other.zip", "")
+        self.write_zip("ml-32m/ml-32m.zip", "")
+        self.assertLen(read_source("ml-32m").interactions, 3)
+        self.assertLen(read_source("ml-32m", self.root / "ml-32m").interactions, 3)
+
     def test_path_before_environment(self):
         path = self.write_folder("elsewhere")
         self.assertLen(read_source("ml-32m", str(path)).interactions, 3)
@@ -60,6 +69,24 @@ class SourcesTest(parameterized.TestCase):
         (self.root / "hm").mkdir()
         (self.root / "hm" / "transactions_x.csv").write_text("t_dat,customer_id,article_id\n2020-09-16,a,0108775015\n")
         self.assertEqual(read_source("hm").items["product_code"].tolist(), ["0108775"])
+
+    @parameterized.parameters("any.zip", "transactions_train.csv.zip", "hm.zip")
+    def test_zip_of_hm(self, name):
+        (self.root / "hm").mkdir()
+        path = self.root / "hm" / name
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("transactions_train.csv", "t_dat,customer_id,article_id\n2020-09-16,a,0108775015\n")
+        for given in (None, path, path.parent):
+            self.assertLen(read_source("hm", given).interactions, 1)
+
+    @parameterized.parameters("any.zip", "a.csv.zip")
+    def test_zip_of_csv(self, name):
+        (self.root / "csv").mkdir()
+        path = self.root / "csv" / name
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a.csv", "user,item\na,b\n")
+        for given in (None, path, path.parent):
+            self.assertLen(read_source("csv", given).interactions, 1)
 
     def test_csv(self):
         (self.root / "csv").mkdir()

@@ -1,8 +1,9 @@
-"""Cleaning shared by the loaders: what is missing or repeated is dropped and counted, what is wrong is an error.
+"""Cleaning shared by the loaders: what is missing, repeated or malformed is dropped and counted; wrong is an error.
 
-A value that is not there (an empty field) or a (user, item) pair that comes again is cleaned, and the count is kept
-with the places of the first few. A value that is there and wrong (`abc` for a rating, a negative timestamp, a row with
-too few fields) raises `InputError`: guessing would hide a damaged file.
+A value that is not there (an empty field), a (user, item) pair that comes again, or a row with too many or too few
+fields is cleaned, and the count is kept with the places of the first few. A value that is there and wrong (`abc` for a
+rating, a negative timestamp) raises `InputError`, as does a file of which more than half the rows are malformed:
+guessing would hide a damaged file.
 """
 
 from __future__ import annotations
@@ -29,6 +30,37 @@ _MAX_TIMESTAMP = 2**53
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
+def find_malformed(file: TextFile) -> tuple[list[int], list[CleaningStep]]:
+    """Finds the rows that have as many fields as the file has columns, and counts the others.
+
+    Returns:
+        The numbers of the well-formed records (counted from 0), and a step if there are others.
+
+    Raises:
+        InputError: More than half of the rows are malformed, or one is because a quote in it is not closed.
+    """
+    good, bad, total = [], [], 0
+    for row, (line, fields) in enumerate(file.records()):
+        total += 1
+        if len(fields) == len(file.columns):
+            good.append(row)
+            continue
+        bad.append(line)
+        problem = f"{len(fields)} fields where there should be {len(file.columns)} ({', '.join(file.columns)})"
+        if len(bad) == 1:
+            first = f"{file.label}, line {line}: {problem}"
+        if any("\n" in field or "\r" in field for field in fields):  # It has swallowed the rows after it.
+            raise InputError(f"{file.label}, line {line}: {problem}, for a quote is not closed; correct the row.")
+    if not bad:
+        return good, []
+    if 2 * len(bad) > total:
+        raise InputError(
+            f"{first}, and {len(bad):,} of the {total:,} rows are malformed; give a file in the expected format."
+        )
+    examples = tuple(f"{file.name}:{line}" for line in bad[:NUM_EXAMPLES])
+    return good, [CleaningStep(f"malformed rows of {file.name} dropped: wrong number of fields", len(bad), examples)]
+
+
 def drop_missing(
     table: pd.DataFrame, file: TextFile, required: Sequence[str]
 ) -> tuple[pd.DataFrame, list[CleaningStep]]:
@@ -40,7 +72,7 @@ def drop_missing(
         required: Columns that need a value.
 
     Raises:
-        InputError: A row has too few fields, or a number is written that is none (`nan`).
+        InputError: A number is written that is none (`nan`).
     """
     missing = table[list(required)].isna().to_numpy()
     rows = table.index[missing.any(axis=1)]
@@ -51,7 +83,6 @@ def drop_missing(
     wanted = set(rows)
     for row, (line, fields) in enumerate(file.records()):
         if row in wanted:
-            check_field_count(file, line, fields)
             for column in numbers:
                 check_number(file, line, column, fields[file.columns.index(column)])
             examples.append(f"{file.name}:{line}")
@@ -68,19 +99,6 @@ def drop_repeats(table: pd.DataFrame, file: TextFile, key: Sequence[str]) -> tup
     examples = tuple(f"{file.name}:{line}" for line in lines)
     what = f"rows of {file.name} dropped: same {' and '.join(key)} as an earlier row"
     return table[~repeated], [CleaningStep(what, int(repeated.sum()), examples)]
-
-
-def check_field_count(file: TextFile, line: int, fields: Sequence[str]) -> None:
-    """Checks that a record has as many fields as the file has columns.
-
-    Raises:
-        InputError: It has not.
-    """
-    if len(fields) != len(file.columns):
-        raise InputError(
-            f"{file.label}, line {line}: {len(fields)} fields where there should be {len(file.columns)} "
-            f"({', '.join(file.columns)}); correct or remove the row."
-        )
 
 
 def check_number(file: TextFile, line: int, column: str, text: str) -> None:

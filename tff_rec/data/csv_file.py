@@ -1,7 +1,7 @@
 """Delimited text: where it lies (folder, zip, gz), how it becomes columns, and the plainest source, one CSV file.
 
 `read_table` is fast on clean files; `TextFile.records` goes through a file again, slowly, to say on which line
-something is.
+something is, and to leave out malformed rows.
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import csv
 import dataclasses
 import gzip
 import io
+import itertools
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,8 @@ from tff_rec.errors import InputError
 
 USER_COLUMNS = ("user_id", "user", "userId", "customer_id")
 ITEM_COLUMNS = ("item_id", "item", "itemId", "movieId", "article_id")
+CSV_ENDINGS = (".csv", ".csv.gz")
+_PACKED = ".csv.zip"
 _LARGEST = float(np.finfo(np.float32).max)
 _UNIT_SEPARATOR = b"\x1f"
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile)
@@ -71,16 +74,23 @@ class TextFile:
 def list_files(path: Path) -> dict[str, TextFile]:
     """Text files by name in a folder (and its one subfolder, if it has but one) or a zip.
 
+    In a folder, `NAME.csv.zip` stands for the file in it, unless that lies there unpacked.
+
     Raises:
         InputError: `path` does not exist, or is a file and no zip, or is a damaged one.
     """
     if not path.exists():
         raise InputError(f"{path} does not exist; give the path of an existing file or folder.")
     if path.is_dir():
-        subfolders = [entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+        subfolders = [
+            entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__MACOSX"))
+        ]
         folders = [path, *subfolders] if len(subfolders) == 1 else [path]
         found = [entry for folder in reversed(folders) for entry in sorted(folder.iterdir()) if entry.is_file()]
-        return {entry.name: on_disk(entry) for entry in found}
+        packed = {
+            name: file for entry in found if entry.name.endswith(_PACKED) for name, file in list_files(entry).items()
+        }
+        return packed | {entry.name: on_disk(entry) for entry in found}
     if not zipfile.is_zipfile(path):
         with path.open("rb") as stream:
             damaged = stream.read(2) == b"PK"
@@ -104,15 +114,19 @@ def on_disk(path: Path) -> TextFile:
     return TextFile(str(path), lambda: _unpacked(path.open("rb"), path.name), size=size)
 
 
-def with_header(file: TextFile, needed: Sequence[str] = ()) -> TextFile:
+def with_header(file: TextFile, needed: Sequence[str], optional: Sequence[str] = ()) -> TextFile:
     """The file with `columns` read from its first line.
 
+    Names are matched with `needed` and `optional` without regard to case, and spelled as there. Of other names that
+    come several times, all but the first get their position appended.
+
     Raises:
-        InputError: The file is empty, or lacks a column of `needed`.
+        InputError: The file is empty, lacks a column of `needed`, or has one of either kind twice.
     """
     with reading(file.label), file.open() as stream:
         first = next(csv.reader(io.TextIOWrapper(stream, file.encoding, newline="")), [])
-    columns = tuple(field.strip() for field in first)
+    spelling = {name.lower(): name for name in (*needed, *optional)}
+    columns = [spelling.get(field.strip().lower(), field.strip()) for field in first]
     if not any(columns):
         raise InputError(f"{file.label} is empty; give a file with a header line and at least one row.")
     for column in needed:
@@ -121,40 +135,55 @@ def with_header(file: TextFile, needed: Sequence[str] = ()) -> TextFile:
                 f"{file.label} lacks the column {column}: its first line is '{','.join(columns)}'; add the column or "
                 "give another file."
             )
-    return dataclasses.replace(file, columns=columns, header=True)
+    for position, column in enumerate(columns):
+        if column in columns[:position]:
+            if column.lower() in spelling:
+                raise InputError(f"{file.label} has the column {column} twice; rename or remove one.")
+            columns[position] = f"{column}#{position + 1}"
+    return dataclasses.replace(file, columns=tuple(columns), header=True)
 
 
-def read_table(file: TextFile, numbers: Sequence[str] = ()) -> pd.DataFrame:
-    """Reads a file whose `columns` are known.
+def read_table(file: TextFile, numbers: Sequence[str] = ()) -> tuple[pd.DataFrame, list[CleaningStep]]:
+    """Reads a file whose `columns` are known, without the rows that have too many or too few fields.
 
     Args:
         file: The file.
         numbers: Columns to read as float64; the others become stripped strings. An empty field is NaN in both.
 
     Returns:
-        One row a record, in file order; the index counts records from 0.
+        One row a record, in file order, with an index that counts the file's records from 0; and, if rows were left
+        out, their count.
 
     Raises:
-        InputError: A row has too many fields, or a number is none; or the file cannot be read.
+        InputError: More than half of the rows are malformed, or a number is none; or the file cannot be read.
     """
+    steps: list[CleaningStep] = []
     try:
-        with reading(file.label), file.open() as stream:
-            table = _parse(file, stream, numbers)
+        table = _parse(file, numbers)
+        problem = None
+    except InputError as error:
+        problem = error
+    if problem or _may_be_ragged(table):
+        good, steps = cleaning.find_malformed(file)
+    try:
+        if steps:
+            table = _parse(_only_records(file, good), numbers).set_axis(good)
+        elif problem:
+            raise problem
     except InputError:
-        _check_records(file, numbers)  # Names the line, if it is a line's fault.
+        _check_numbers(file, numbers)  # Names the line, if it is a number's fault.
         raise
-    if not isinstance(table.index, pd.RangeIndex):
-        _check_records(file, numbers)
+    _check_first_numbers(table, file, numbers)
     if table.empty and not file.header:
         raise InputError(f"{file.label} is empty; give a file with at least one row.")
     for column in file.columns:
         if column not in numbers:
             table[column] = _strings(table[column])
-    return table
+    return table, steps
 
 
 def read_csv_interactions(path: Path, name: str = "csv") -> InteractionData:
-    """Reads a CSV file (or `.csv.gz`) with a header and a row an interaction.
+    """Reads a CSV file (`.csv`, `.csv.gz`, or the only one in a zip) with a header and a row an interaction.
 
     Columns: the user (`user_id`, `user`, `userId` or `customer_id`), the item (`item_id`, `item`, `itemId`, `movieId`
     or `article_id`), and, if there, `rating` (else 1) and `timestamp` in whole seconds (else the row's number).
@@ -164,17 +193,17 @@ def read_csv_interactions(path: Path, name: str = "csv") -> InteractionData:
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the path of one .csv or .csv.gz file.")
-    file = with_header(on_disk(path))
+    file = with_header(_only_csv(path), (), (*USER_COLUMNS, *ITEM_COLUMNS, "rating", "timestamp"))
     user, item = _first_of(file, USER_COLUMNS), _first_of(file, ITEM_COLUMNS)
     numbers = [column for column in ("rating", "timestamp") if column in file.columns]
-    table = read_table(file, numbers)[[user, item, *numbers]]
-    table, missing = cleaning.drop_missing(table, file, [user, item, *numbers])
+    table, malformed = read_table(file, numbers)
+    table, missing = cleaning.drop_missing(table[[user, item, *numbers]], file, [user, item, *numbers])
     if "rating" in numbers:
         cleaning.check_numbers(table, file, "rating", -_LARGEST, _LARGEST)
     if "timestamp" in numbers:
         cleaning.check_timestamps(table, file)
     table, repeats = cleaning.drop_repeats(table, file, [user, item])
-    steps = [*missing, *repeats]
+    steps = [*malformed, *missing, *repeats]
     if "rating" not in numbers:
         table = table.assign(rating=1.0)
         steps.append(CleaningStep("rows without a rating column: rating is 1", len(table)))
@@ -224,22 +253,52 @@ def _unpacked(stream: IO[bytes], name: str) -> IO[bytes]:
     return cast(IO[bytes], gzip.GzipFile(fileobj=stream)) if name.endswith(".gz") else stream
 
 
-def _parse(file: TextFile, stream: IO[bytes], numbers: Sequence[str]) -> pd.DataFrame:
+def _only_csv(path: Path) -> TextFile:
+    """A file, or the only CSV file in a zip."""
+    if path.suffix != ".zip":
+        return on_disk(path)
+    found = [file for name, file in list_files(path).items() if name.endswith(CSV_ENDINGS)]
+    if len(found) != 1:
+        raise InputError(f"{path} holds {len(found)} files ending in {' or '.join(CSV_ENDINGS)}; give a zip of one.")
+    return found[0]
+
+
+def _parse(file: TextFile, numbers: Sequence[str]) -> pd.DataFrame:
     """The one call of pandas. Strings come as categories: each is held once, which keeps millions of rows small."""
-    delimiter = file.delimiter
-    if len(delimiter) > 1:  # The fast parser wants a single character.
-        stream, delimiter = io.BytesIO(stream.read().replace(delimiter.encode(), _UNIT_SEPARATOR)), "\x1f"
-    return pd.read_csv(
-        stream,
-        sep=delimiter,
-        header=0 if file.header else None,
-        names=list(file.columns),
-        dtype={column: "float64" if column in numbers else "category" for column in file.columns},
-        encoding=file.encoding,
-        keep_default_na=False,
-        na_values=[""],
-        quoting=csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE,
-    )
+    with reading(file.label), file.open() as stream:
+        delimiter = file.delimiter
+        if len(delimiter) > 1:  # The fast parser wants a single character.
+            stream, delimiter = io.BytesIO(stream.read().replace(delimiter.encode(), _UNIT_SEPARATOR)), "\x1f"
+        return pd.read_csv(
+            stream,
+            sep=delimiter,
+            header=0 if file.header else None,
+            names=list(file.columns),
+            dtype={column: "float64" if column in numbers else "category" for column in file.columns},
+            encoding=file.encoding,
+            keep_default_na=False,
+            na_values=[""],
+            quoting=csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE,
+        )
+
+
+def _may_be_ragged(table: pd.DataFrame) -> bool:
+    """Whether rows may have too few fields (their last is missing) or the first too many (pandas makes it an index)."""
+    return not isinstance(table.index, pd.RangeIndex) or bool(table.iloc[:, -1].isna().any())
+
+
+def _only_records(file: TextFile, rows: Sequence[int]) -> TextFile:
+    """A copy of the file in memory that holds only the given records (counted from 0)."""
+    wanted = set(rows)
+    text = io.StringIO()
+    header = [list(file.columns)] if file.header else []
+    records = itertools.chain(header, (fields for row, (_, fields) in enumerate(file.records()) if row in wanted))
+    if file.delimiter == ",":
+        csv.writer(text).writerows(records)
+    else:
+        text.writelines(f"{file.delimiter.join(fields)}\n" for fields in records)
+    content = text.getvalue().encode(file.encoding)
+    return dataclasses.replace(file, open=lambda: io.BytesIO(content))
 
 
 def _strings(column: pd.Series) -> np.ndarray:
@@ -248,12 +307,23 @@ def _strings(column: pd.Series) -> np.ndarray:
     return values[column.cat.codes.to_numpy()]
 
 
-def _check_records(file: TextFile, numbers: Sequence[str]) -> None:
-    """Raises `InputError` for the first record with a number that is none, or with too many or too few fields."""
+def _check_numbers(file: TextFile, numbers: Sequence[str]) -> None:
+    """Raises `InputError` for the first well-formed record with a number that is none."""
     for line, fields in file.records():
-        cleaning.check_field_count(file, line, fields)
-        for column in numbers:
+        for column in numbers if len(fields) == len(file.columns) else ():
             cleaning.check_number(file, line, column, fields[file.columns.index(column)])
+
+
+def _check_first_numbers(table: pd.DataFrame, file: TextFile, numbers: Sequence[str]) -> None:
+    """Raises `InputError` for the first value of a column that is no number: pandas takes a column of `True` for 1."""
+    first = {
+        column: int(table.index[int(table[column].notna().to_numpy().argmax())]) for column in numbers if len(table)
+    }
+    last = max(first.values(), default=-1)
+    for row, (line, fields) in enumerate(itertools.islice(file.records(), last + 1)):
+        for column in numbers:
+            if first[column] == row:
+                cleaning.check_number(file, line, column, fields[file.columns.index(column)])
 
 
 def _first_of(file: TextFile, names: Sequence[str]) -> str:

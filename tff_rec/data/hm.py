@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tff_rec.data import cleaning
-from tff_rec.data.csv_file import TextFile, list_files, on_disk, read_table, with_header
+from tff_rec.data.csv_file import CSV_ENDINGS, TextFile, list_files, on_disk, read_table, with_header
 from tff_rec.data.schema import CleaningStep, InteractionData, empty_genome, empty_tags
 from tff_rec.errors import InputError
 
@@ -38,7 +38,7 @@ def read_hm(path: Path, name: str = "hm") -> InteractionData:
 
     Args:
         path: A folder or zip with `transactions*.csv[.gz]` and, if they are there, `articles*` and `customers*`; or the
-            transactions file itself, beside which the other two are looked for.
+            transactions file itself (or `transactions*.csv.zip`), beside which the other two are looked for.
         name: Name of the data set.
 
     Returns:
@@ -55,36 +55,36 @@ def read_hm(path: Path, name: str = "hm") -> InteractionData:
     items, item_steps = _articles(articles, interactions) if articles else (_bare_items(interactions), [])
     customers = _largest(files, "customers")
     users = pd.DataFrame({"user_id": interactions["user_id"].unique()})
-    if customers:
-        users = _customers(customers, users)
-    cleaned = (CleaningStep(f"transactions file read: {transactions.name}", 1), *steps, *item_steps)
+    users, user_steps = _customers(customers, users) if customers else (users, [])
+    cleaned = (CleaningStep(f"transactions file read: {transactions.name}", 1), *steps, *item_steps, *user_steps)
     return InteractionData(name, interactions, items, empty_tags(), empty_genome(), users, cleaned)
 
 
 def _find(path: Path) -> tuple[TextFile, Mapping[str, TextFile]]:
     """The transactions file, and all files where it lies."""
-    if path.is_file() and path.name.endswith((".csv", ".csv.gz")):
+    if path.is_file() and path.name.endswith(CSV_ENDINGS):
         return on_disk(path), list_files(path.parent)
     files = list_files(path)
-    for name in ("transactions_train.csv", "transactions_train.csv.gz"):
-        if name in files:
-            return files[name], files
-    transactions = _largest(files, "transactions")
+    published = [files[name] for name in ("transactions_train.csv", "transactions_train.csv.gz") if name in files]
+    transactions = published[0] if published else _largest(files, "transactions")
     if transactions is None:
         raise InputError(f"{path} holds no transactions*.csv or .csv.gz; give the folder of the H&M files from Kaggle.")
+    if path.is_file() and path.name.endswith(".csv.zip"):
+        files = {**list_files(path.parent), **files}
     return transactions, files
 
 
 def _largest(files: Mapping[str, TextFile], start: str) -> TextFile | None:
     """The largest CSV file whose name begins with `start`."""
-    found = [file for name, file in files.items() if name.startswith(start) and name.endswith((".csv", ".csv.gz"))]
+    found = [file for name, file in files.items() if name.startswith(start) and name.endswith(CSV_ENDINGS)]
     return max(found, key=lambda file: (file.size, file.name), default=None)
 
 
 def _interactions(file: TextFile) -> tuple[pd.DataFrame, list[CleaningStep]]:
     file = with_header(file, ("t_dat", *_KEY))
     columns = ["t_dat", *_KEY]
-    table, missing = cleaning.drop_missing(read_table(file)[columns], file, columns)
+    table, malformed = read_table(file)
+    table, missing = cleaning.drop_missing(table[columns], file, columns)
     days = pd.Series(table["t_dat"].unique(), dtype=object)
     dates = pd.to_datetime(days, format="%Y-%m-%d", errors="coerce")
     _check_dates(table, file, set(days[dates.isna() | (dates < pd.Timestamp(0))]))
@@ -92,6 +92,7 @@ def _interactions(file: TextFile) -> tuple[pd.DataFrame, list[CleaningStep]]:
     table, repeats = cleaning.drop_repeats(table, file, _KEY)
     table = table.assign(timestamp=table["t_dat"].map(dict(zip(days, seconds, strict=True))), rating=1.0)
     return cleaning.as_interactions(table.rename(columns={"customer_id": "user_id", "article_id": "item_id"})), [
+        *malformed,
         *missing,
         *repeats,
     ]
@@ -106,15 +107,16 @@ def _check_dates(table: pd.DataFrame, file: TextFile, bad: set[str]) -> None:
 
 def _articles(file: TextFile, interactions: pd.DataFrame) -> tuple[pd.DataFrame, list[CleaningStep]]:
     """Items of the articles file, then bought articles that it lacks."""
-    file = with_header(file, ("article_id",))
-    table, missing = cleaning.drop_missing(read_table(file), file, ("article_id",))
+    file = with_header(file, ("article_id",), ARTICLE_COLUMNS)
+    table, malformed = read_table(file)
+    table, missing = cleaning.drop_missing(table, file, ("article_id",))
     table, repeats = cleaning.drop_repeats(table, file, ("article_id",))
     columns = [column for column in ARTICLE_COLUMNS if column in file.columns]
     items = table[["article_id", *columns]].fillna("").rename(columns={"article_id": "item_id"})
     items.insert(1, "title", items["prod_name"] if "prod_name" in columns else items["item_id"])
     bare = _bare_items(interactions)
     bare = bare[~bare["item_id"].isin(items["item_id"])]
-    steps = [*missing, *repeats]
+    steps = [*malformed, *missing, *repeats]
     if not bare.empty:
         examples = tuple(bare["item_id"][: cleaning.NUM_EXAMPLES])
         steps.append(
@@ -130,14 +132,14 @@ def _bare_items(interactions: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"item_id": ids, "title": ids, "product_code": ids.str[:-3]})
 
 
-def _customers(file: TextFile, users: pd.DataFrame) -> pd.DataFrame:
+def _customers(file: TextFile, users: pd.DataFrame) -> tuple[pd.DataFrame, list[CleaningStep]]:
     """Every user of the data, with what the customers file tells of those it has."""
-    file = with_header(file, ("customer_id",))
-    table = read_table(file)
+    file = with_header(file, ("customer_id",), CUSTOMER_COLUMNS)
+    table, malformed = read_table(file)
     table = table[table["customer_id"].isin(users["user_id"])].drop_duplicates("customer_id")
     columns = [column for column in CUSTOMER_COLUMNS if column in file.columns]
     table = table[["customer_id", *columns]].rename(columns={"customer_id": "user_id"})
     users = users.merge(table, on="user_id", how="left").fillna("")
     if "age" in columns:
         users["age"] = users["age"].str.removesuffix(".0")
-    return users
+    return users, malformed

@@ -1,7 +1,7 @@
 """MovieLens in all its published editions (Harper and Konstan, 2015, https://doi.org/10.1145/2827872).
 
 Three layouts: 100K (`u.data`), 1M and 10M (`ratings.dat`, fields parted by `::`), and the CSV files of 20M, 25M, 32M
-and latest. Which one it is, is seen from the files that are there.
+and latest. The files that are there must be those of the edition asked for.
 """
 
 import dataclasses
@@ -28,6 +28,7 @@ _GENRES_100K = """
     unknown|Action|Adventure|Animation|Children's|Comedy|Crime|Documentary|Drama|Fantasy|Film-Noir|Horror|Musical|Mystery|
     Romance|Sci-Fi|Thriller|War|Western
 """
+_MARKERS = {"ml-100k": "u.data", "ml-1m": "ratings.dat", "ml-10m": "ratings.dat"}
 _YEAR = r"\((\d{4})(?:\s*[-–]\s*\d{0,4})?\s*\)\s*$"
 
 
@@ -43,58 +44,71 @@ def read_movielens(path: Path, name: str) -> InteractionData:
         `gender`, `age`, `occupation` and `zip_code`; tags come with 10M and later, the genome with 20M and later.
 
     Raises:
-        InputError: A file is missing or damaged, or holds a wrong value.
+        InputError: A file is missing or damaged, or holds a wrong value; or it is another edition than `name`.
     """
     files = list_files(path)
-    for marker, read in _LAYOUTS.items():
-        if marker in files:
-            return read(files, name, path)
-    raise InputError(
-        f"{path} holds no MovieLens ratings (u.data, ratings.dat or ratings.csv); give the published zip or the folder "
-        "it unpacks to."
-    )
+    found = [marker for marker in LAYOUTS if marker in files]
+    if not found:
+        raise InputError(
+            f"{path} holds no MovieLens ratings ({', '.join(LAYOUTS)}); give the published zip or the folder it "
+            "unpacks to."
+        )
+    expected = _MARKERS.get(name, "ratings.csv")
+    if expected not in found:
+        raise InputError(f"{path} is no {name}, which has {expected}: it holds {found[0]}; choose another source.")
+    if expected == "ratings.dat" and ("users.dat" in files) != (name == "ml-1m"):
+        has, holds = ("and", "no users.dat") if name == "ml-1m" else ("but no", "both")
+        raise InputError(
+            f"{path} is no {name}, which has ratings.dat {has} users.dat: it holds {holds}; choose another source."
+        )
+    return LAYOUTS[expected](files, name, path)
 
 
 def _read_100k(files: Files, name: str, path: Path) -> InteractionData:
     ratings, steps = _ratings(_as(files["u.data"], _RATING_FIELDS, "\t", "latin-1"), 1, 1)
     genres = _genre_names(files)
     file = _as(_member(files, "u.item", path), (*_ITEM_FIELDS_100K, *genres), "|", "latin-1")
-    table = read_table(file)
+    table, malformed = read_table(file)
     flags = (table[genres] == "1").to_numpy()
     table["genres"] = ["|".join(np.asarray(genres)[row]) for row in flags]
     items, more = _items(table[["item_id", "title", "genres"]], file, ratings)
-    users = _users(_as(_member(files, "u.user", path), _USER_FIELDS_100K, "|", "latin-1"))
-    return InteractionData(name, ratings, items, empty_tags(), empty_genome(), users, tuple(steps + more))
+    users, user_steps = _users(_as(_member(files, "u.user", path), _USER_FIELDS_100K, "|", "latin-1"))
+    cleaned = (*steps, *malformed, *more, *user_steps)
+    return InteractionData(name, ratings, items, empty_tags(), empty_genome(), users, cleaned)
 
 
 def _read_dat(files: Files, name: str, path: Path) -> InteractionData:
     """1M has `users.dat`, whole stars and ISO-8859-1; 10M has `tags.dat`, half stars and UTF-8."""
-    is_1m = "users.dat" in files
+    is_1m = name == "ml-1m"
     encoding, smallest = ("latin-1", 1.0) if is_1m else ("utf-8", 0.5)
     ratings, steps = _ratings(_as(files["ratings.dat"], _RATING_FIELDS, "::", encoding), smallest, smallest)
     file = _as(_member(files, "movies.dat", path), ("item_id", "title", "genres"), "::", encoding)
-    items, more = _items(read_table(file), file, ratings)
-    users, tags, tag_steps = _ids(ratings), empty_tags(), Steps()
+    table, malformed = read_table(file)
+    items, more = _items(table, file, ratings)
+    users, user_steps, tags, tag_steps = _ids(ratings), Steps(), empty_tags(), Steps()
     if is_1m:
-        users = _users(_as(files["users.dat"], _USER_FIELDS_1M, "::", encoding))
+        users, user_steps = _users(_as(files["users.dat"], _USER_FIELDS_1M, "::", encoding))
     if "tags.dat" in files:
         tags, tag_steps = _tags(_as(files["tags.dat"], ("user_id", "item_id", "tag", "timestamp"), "::", encoding))
-    return InteractionData(name, ratings, items, tags, empty_genome(), users, tuple(steps + more + tag_steps))
+    cleaned = (*steps, *malformed, *more, *user_steps, *tag_steps)
+    return InteractionData(name, ratings, items, tags, empty_genome(), users, cleaned)
 
 
 def _read_csv(files: Files, name: str, path: Path) -> InteractionData:
     file = with_header(files["ratings.csv"], ("userId", "movieId", "rating", "timestamp"))
     ratings, steps = _ratings(_renamed(file), 0.5, 0.5)
     file = _renamed(with_header(_member(files, "movies.csv", path), ("movieId", "title", "genres")))
-    items, more = _items(read_table(file), file, ratings)
+    table, malformed = read_table(file)
+    items, more = _items(table, file, ratings)
     tags, tag_steps = empty_tags(), Steps()
     if "tags.csv" in files:
         tags, tag_steps = _tags(_renamed(with_header(files["tags.csv"], ("userId", "movieId", "tag", "timestamp"))))
-    genome = _genome(files, path) if "genome-scores.csv" in files else empty_genome()
-    return InteractionData(name, ratings, items, tags, genome, _ids(ratings), tuple(steps + more + tag_steps))
+    genome, genome_steps = _genome(files, path) if "genome-scores.csv" in files else (empty_genome(), Steps())
+    cleaned = (*steps, *malformed, *more, *tag_steps, *genome_steps)
+    return InteractionData(name, ratings, items, tags, genome, _ids(ratings), cleaned)
 
 
-_LAYOUTS: Mapping[str, Callable[[Files, str, Path], InteractionData]] = {
+LAYOUTS: Mapping[str, Callable[[Files, str, Path], InteractionData]] = {
     "u.data": _read_100k,
     "ratings.dat": _read_dat,
     "ratings.csv": _read_csv,
@@ -103,12 +117,12 @@ _LAYOUTS: Mapping[str, Callable[[Files, str, Path], InteractionData]] = {
 
 def _ratings(file: TextFile, smallest: float, step: float) -> tuple[pd.DataFrame, Steps]:
     """Ratings of a file with the columns of `_RATING_FIELDS`, on a scale from `smallest` to 5 stars."""
-    table = read_table(file, numbers=("rating", "timestamp"))
+    table, malformed = read_table(file, numbers=("rating", "timestamp"))
     table, missing = cleaning.drop_missing(table, file, _RATING_FIELDS)
     cleaning.check_numbers(table, file, "rating", smallest, 5, step)
     cleaning.check_timestamps(table, file)
     table, repeats = cleaning.drop_repeats(table, file, ("user_id", "item_id"))
-    return cleaning.as_interactions(table), missing + repeats
+    return cleaning.as_interactions(table), malformed + missing + repeats
 
 
 def _items(table: pd.DataFrame, file: TextFile, ratings: pd.DataFrame) -> tuple[pd.DataFrame, Steps]:
@@ -132,32 +146,33 @@ def _items(table: pd.DataFrame, file: TextFile, ratings: pd.DataFrame) -> tuple[
 
 
 def _tags(file: TextFile) -> tuple[pd.DataFrame, Steps]:
-    table = read_table(file, numbers=("timestamp",))
+    table, malformed = read_table(file, numbers=("timestamp",))
     table, missing = cleaning.drop_missing(table, file, ("user_id", "item_id", "tag", "timestamp"))
     cleaning.check_timestamps(table, file)
     table = table[["user_id", "item_id", "tag", "timestamp"]].astype({"timestamp": np.int64})
-    return table.reset_index(drop=True), missing
+    return table.reset_index(drop=True), malformed + missing
 
 
-def _genome(files: Files, path: Path) -> pd.DataFrame:
+def _genome(files: Files, path: Path) -> tuple[pd.DataFrame, Steps]:
     file = with_header(_member(files, "genome-tags.csv", path), ("tagId", "tag"))
-    names = read_table(file).drop_duplicates("tagId").set_index("tagId")["tag"]
+    table, steps = read_table(file)
+    names = table.drop_duplicates("tagId").set_index("tagId")["tag"]
     file = _renamed(with_header(files["genome-scores.csv"], ("movieId", "tagId", "relevance")))
-    table = read_table(file, numbers=("relevance",))
-    table, _ = cleaning.drop_missing(table, file, ("item_id", "tagId", "relevance"))
+    table, malformed = read_table(file, numbers=("relevance",))
+    table, missing = cleaning.drop_missing(table, file, ("item_id", "tagId", "relevance"))
     cleaning.check_numbers(table, file, "relevance", 0, 1)
     tags = table["tagId"].map(names).fillna(table["tagId"])
     genome = pd.DataFrame(
         {"item_id": table["item_id"], "tag": tags, "relevance": table["relevance"].astype(np.float32)}
     )
-    return genome.reset_index(drop=True)
+    return genome.reset_index(drop=True), steps + malformed + missing
 
 
-def _users(file: TextFile) -> pd.DataFrame:
-    table = read_table(file)
-    table, _ = cleaning.drop_missing(table, file, ("user_id",))
+def _users(file: TextFile) -> tuple[pd.DataFrame, Steps]:
+    table, malformed = read_table(file)
+    table, missing = cleaning.drop_missing(table, file, ("user_id",))
     columns = ["user_id", "gender", "age", "occupation", "zip_code"]
-    return table[columns].fillna("").drop_duplicates("user_id").reset_index(drop=True)
+    return table[columns].fillna("").drop_duplicates("user_id").reset_index(drop=True), malformed + missing
 
 
 def _ids(ratings: pd.DataFrame) -> pd.DataFrame:

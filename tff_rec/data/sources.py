@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 
 from tff_rec.data import cleaning
-from tff_rec.data.csv_file import read_csv_interactions
+from tff_rec.data.csv_file import CSV_ENDINGS, list_files, read_csv_interactions
 from tff_rec.data.hm import read_hm
-from tff_rec.data.movielens import read_movielens
+from tff_rec.data.movielens import LAYOUTS, read_movielens
 from tff_rec.data.names import DATA_VARIABLE, SOURCES
 from tff_rec.data.schema import InteractionData
 from tff_rec.data.synthetic import SyntheticConfig, generate_synthetic
@@ -42,10 +42,10 @@ def _read(source: str, path: Path | None) -> InteractionData:
         return generate_synthetic(SyntheticConfig()).data
     path = _default_folder(source) if path is None else path
     if source == "hm":
-        return read_hm(path, source)
+        return read_hm(_unpacked_or_zip(path, source), source)
     if source == "csv":
-        return read_csv_interactions(_only(path, (".csv", ".csv.gz")), source)
-    return read_movielens(_archive(path, source), source)
+        return read_csv_interactions(_only_csv(path), source)
+    return read_movielens(_unpacked_or_zip(path, source), source)
 
 
 def _default_folder(source: str) -> Path:
@@ -59,9 +59,9 @@ def _default_folder(source: str) -> Path:
     return folder
 
 
-def _archive(path: Path, source: str) -> Path:
-    """Of a folder: the published zip, else its only zip, else the folder itself."""
-    if not path.is_dir():
+def _unpacked_or_zip(path: Path, source: str) -> Path:
+    """Of a folder: itself if the data lie in it unpacked, else the published zip, else its only zip, else itself."""
+    if not path.is_dir() or any(name in LAYOUTS or name.startswith("transactions") for name in list_files(path)):
         return path
     published = path / f"{source}.zip"
     archives = sorted(path.glob("*.zip"))
@@ -70,13 +70,14 @@ def _archive(path: Path, source: str) -> Path:
     return path
 
 
-def _only(path: Path, endings: tuple[str, ...]) -> Path:
-    """A file, or the only file of a folder with one of the endings."""
+def _only_csv(path: Path) -> Path:
+    """A file; of a folder, its only CSV file, or if it has none its only zip."""
     if not path.is_dir():
         return path
-    found = sorted(entry for entry in path.iterdir() if entry.name.endswith(endings))
+    found = sorted(entry for entry in path.iterdir() if entry.name.endswith(CSV_ENDINGS))
+    found = found or sorted(path.glob("*.zip"))
     if len(found) != 1:
         raise InputError(
-            f"{path} holds {len(found)} files ending in {' or '.join(endings)}; give the path of one file."
+            f"{path} holds {len(found)} files ending in {' or '.join(CSV_ENDINGS)}; give the path of one file."
         )
     return found[0]
