@@ -1,17 +1,14 @@
 """The one place where tests start TFF's execution context, for modules that use the fixture `execution_context`."""
 
-from collections.abc import Iterator
-
 import pytest
 
 
-@pytest.fixture(scope="session")
-def execution_context() -> Iterator[None]:
+@pytest.fixture(scope="module")
+def execution_context() -> None:
+    """Starts the worker unless it runs; it ends with Python, or with the simulation that a test runs."""
     from tff_rec.simulation import execution
 
     execution.start()
-    yield
-    execution.stop()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
