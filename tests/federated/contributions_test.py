@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tff_rec.federated import aggregators, contributions
-from tff_rec.models import layers, two_tower
+from tff_rec.models import layers, objectives, two_tower
 
 SECURE = aggregators.secure_mean(query_bound=1.0, item_bound=1.0, weight_bound=8.0)
 
@@ -134,7 +134,9 @@ class StackedWeightsTest(tf.test.TestCase):
         for _ in range(2):
             with tf.GradientTape() as tape:
                 tape.watch([weights, table])
-                losses = cases.FULL.loss(built.query_tower, weights, table, tf.constant(one["history"]), None, None)
+                losses = objectives.mean_losses(
+                    cases.FULL, built.query_tower, weights, table, tf.constant(one["history"]), None, None
+                )
                 loss = tf.reduce_sum(losses)
             gradients, items = tape.gradient(loss, [weights, table])
             weights = {name: weights[name] - 0.5 * gradients[name] for name in weights}

@@ -49,7 +49,9 @@ class FullSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
     )
     def test_equals_numpy(self, similarity, normalise, temperature):
         objective, built, vectors = objectives.FullSoftmax(similarity), tower(), table()
-        losses = objective.loss(built, two_tower.own_weights(built), tf.constant(vectors), HISTORY, None, None)
+        losses = objectives.mean_losses(
+            objective, built, two_tower.own_weights(built), tf.constant(vectors), HISTORY, None, None
+        )
         expected = []
         for row in HISTORY:
             history = row[row >= 0]
@@ -67,7 +69,9 @@ class FullSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
     def test_own_items_equals_numpy(self):
         objective = objectives.FullSoftmax(objectives.dot_similarity(), pairs=objectives.own_items)
         built, vectors = tower(), table()
-        losses = objective.loss(built, two_tower.own_weights(built), tf.constant(vectors), HISTORY, None, None)
+        losses = objectives.mean_losses(
+            objective, built, two_tower.own_weights(built), tf.constant(vectors), HISTORY, None, None
+        )
         for row, loss in zip(HISTORY[:3], losses, strict=False):
             history = row[row >= 0]
             scores = queries_of(built, vectors, history)[-1] @ vectors.T
@@ -77,8 +81,10 @@ class FullSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
         objective, built = objectives.FullSoftmax(objectives.cosine_similarity()), tower()
         weights = two_tower.own_weights(built)
         stacked = tf.tile(table()[np.newaxis], [4, 1, 1])
-        shared = objective.loss(built, weights, tf.constant(table()), HISTORY, None, None)
-        self.assertAllClose(objective.loss(built, weights, stacked, HISTORY, None, None), shared, atol=1e-5)
+        shared = objectives.mean_losses(objective, built, weights, tf.constant(table()), HISTORY, None, None)
+        self.assertAllClose(
+            objectives.mean_losses(objective, built, weights, stacked, HISTORY, None, None), shared, atol=1e-5
+        )
 
 
 class SampledSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
@@ -92,7 +98,9 @@ class SampledSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
         built, vectors = tower(), table()
         rows = objective.rows(tf.constant(HISTORY), SEEDS, ITEMS)
         picked = tf.gather(vectors, tf.maximum(rows, 0))
-        losses = objective.loss(built, two_tower.own_weights(built), picked, tf.constant(HISTORY), rows, None)
+        losses = objectives.mean_losses(
+            objective, built, two_tower.own_weights(built), picked, tf.constant(HISTORY), rows, None
+        )
         offset = 0.0 if probabilities is None else np.log(3 * probabilities)
         for user, row in enumerate(HISTORY):
             history, negatives = row[row >= 0], rows.numpy()[user, 4:].reshape(3, 4)
@@ -146,7 +154,9 @@ class SampledSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
             with tf.GradientTape() as tape:
                 tape.watch(vectors)
                 loss = tf.reduce_mean(
-                    objective.loss(built, weights, tf.gather(vectors, tf.maximum(rows, 0)), history, rows, None)
+                    objectives.mean_losses(
+                        objective, built, weights, tf.gather(vectors, tf.maximum(rows, 0)), history, rows, None
+                    )
                 )
             return tf.convert_to_tensor(tape.gradient(loss, vectors)).numpy()
 
@@ -178,7 +188,9 @@ class GradientTest(tf.test.TestCase, parameterized.TestCase):
         def loss(vectors, *weights):
             picked = vectors if rows is None else tf.gather(vectors, tf.maximum(rows, 0))
             named = dict(zip(names, weights, strict=True))
-            return tf.reduce_sum(objective.loss(built, named, picked, tf.constant(HISTORY), rows, None))
+            return tf.reduce_sum(
+                objectives.mean_losses(objective, built, named, picked, tf.constant(HISTORY), rows, None)
+            )
 
         weights = [value + 0.1 for value in two_tower.own_weights(built).values()]
         analytic, numeric = tf.test.compute_gradient(loss, [tf.constant(table()), *weights], delta=1e-2)

@@ -41,7 +41,9 @@ class TwoTowerTest(tf.test.TestCase):
         full = objectives.FullSoftmax(objectives.dot_similarity())
         by_positives = model(full)
         table, weights = by_positives.candidate_embeddings(), two_tower.own_weights(by_positives.query_tower)
-        a, b, nothing = full.loss(by_positives.query_tower, weights, table, history, None, None).numpy()
+        a, b, nothing = objectives.mean_losses(
+            full, by_positives.query_tower, weights, table, history, None, None
+        ).numpy()
         self.assertEqual(nothing, 0.0)
         inputs = {"history": history, "seed": tf.range(3)}
         self.assertAllClose(by_positives.compute_loss(inputs), (2 * a + b) / 3)

@@ -99,19 +99,18 @@ class Objective(Protocol):
         ...
 
     def prepare(self, tower: QueryTower, vectors: tf.Tensor, history: tf.Tensor, rows: tf.Tensor | None) -> LossFn:
-        """Does what depends on the item vectors alone; returns `loss` as a function of (weights, seeds)."""
-        ...
+        """Does what depends on the item vectors alone; returns what depends on the weights.
 
-    def loss(
-        self,
-        tower: QueryTower,
-        weights: layers.Weights,
-        vectors: tf.Tensor,
-        history: tf.Tensor,
-        rows: tf.Tensor | None,
-        seeds: tf.Tensor | None,
-    ) -> tf.Tensor:
-        """Mean loss of each user over its positives, float32 [users]; 0 for a user without any."""
+        Args:
+            tower: The query tower.
+            vectors: Those of `rows`, float32 [users, rows, d]; or the table, float32 [items, d] or one a user.
+            history: int32 [users, n], padded with PADDING.
+            rows: As `rows` returned them.
+
+        Returns:
+            Mean loss of each user over its positives, float32 [users], 0 for a user without any, as a function of the
+            tower's weights and of seeds for dropout, int32 [users] or None.
+        """
         ...
 
     def num_positives(self, history: tf.Tensor) -> tf.Tensor:
@@ -149,18 +148,6 @@ class FullSoftmax:
             return _mean_over_positives(losses, pairs.positives >= 0)
 
         return loss
-
-    def loss(
-        self,
-        tower: QueryTower,
-        weights: layers.Weights,
-        vectors: tf.Tensor,
-        history: tf.Tensor,
-        rows: tf.Tensor | None,
-        seeds: tf.Tensor | None,
-    ) -> tf.Tensor:
-        """As `Objective.loss`; `vectors` is the table, float32 [items, d] or one a user."""
-        return self.prepare(tower, vectors, history, rows)(weights, seeds)
 
     def num_positives(self, history: tf.Tensor) -> tf.Tensor:
         """As `Objective.num_positives`."""
@@ -225,18 +212,6 @@ class SampledSoftmax:
 
         return loss
 
-    def loss(
-        self,
-        tower: QueryTower,
-        weights: layers.Weights,
-        vectors: tf.Tensor,
-        history: tf.Tensor,
-        rows: tf.Tensor | None,
-        seeds: tf.Tensor | None,
-    ) -> tf.Tensor:
-        """As `Objective.loss`; `vectors` are those of `rows`, float32 [users, rows, d]."""
-        return self.prepare(tower, vectors, history, rows)(weights, seeds)
-
     def num_positives(self, history: tf.Tensor) -> tf.Tensor:
         """As `Objective.num_positives`."""
         return _num_positives(self.pairs, history)
@@ -261,6 +236,19 @@ def _scores_by_place(queries: tf.Tensor, candidates: tf.Tensor, shape: tf.Tensor
     queries = tf.pad(queries, [[0, 0], [shape[2] - tf.shape(queries)[1], 0], [0, 0]])
     by_place = tf.reshape(candidates, tf.concat([shape, [candidates.shape[-1]]], axis=0))
     return tf.reduce_sum(queries[:, tf.newaxis] * by_place, axis=-1)
+
+
+def mean_losses(
+    objective: Objective,
+    tower: QueryTower,
+    weights: layers.Weights,
+    vectors: tf.Tensor,
+    history: tf.Tensor,
+    rows: tf.Tensor | None,
+    seeds: tf.Tensor | None,
+) -> tf.Tensor:
+    """Mean loss of each user, float32 [users], in one step; arguments as in `Objective.prepare` and what it returns."""
+    return objective.prepare(tower, vectors, history, rows)(weights, seeds)
 
 
 def history_mask(history: tf.Tensor) -> tf.Tensor:

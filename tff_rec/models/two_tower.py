@@ -71,8 +71,14 @@ class TwoTower(tfrs.Model):
         table = self.candidate_embeddings()
         rows = self.objective.rows(history, seeds, self.candidate_tower.num_items)
         vectors = table if rows is None else tf.gather(table, tf.maximum(rows, 0))
-        losses = self.objective.loss(
-            self.query_tower, own_weights(self.query_tower), vectors, history, rows, seeds if training else None
+        losses = objectives.mean_losses(
+            self.objective,
+            self.query_tower,
+            own_weights(self.query_tower),
+            vectors,
+            history,
+            rows,
+            seeds if training else None,
         )
         user_weights = self.weighting(self.objective.num_positives(history))
         return tf.math.divide_no_nan(tf.reduce_sum(losses * user_weights), tf.reduce_sum(user_weights))
