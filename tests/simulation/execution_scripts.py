@@ -4,6 +4,7 @@ Usage: execution_scripts.py ENDING... Each child starts a worker, prints `ENDING
 """
 
 import os
+import signal
 import sys
 import time
 
@@ -26,6 +27,8 @@ def main(endings: list[str]) -> None:
 def end(ending: str) -> None:
     os.setpgid(0, 0)
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
+    # A shell that started this in the background has set it to ignore SIGINT.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if ending == "sigterm":
         execution.end_on_signals()
     execution.start()
@@ -35,7 +38,7 @@ def end(ending: str) -> None:
         raise SystemExit(0)
     if ending == "exception":
         raise RuntimeError
-    time.sleep(600)
+    time.sleep(120)
 
 
 if __name__ == "__main__":
