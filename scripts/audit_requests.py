@@ -1,6 +1,7 @@
 """Measures what a server learns from the item rows that devices ask for.
 
-Compares fresh and persistent decoys, rows with and without a minimum of requesters, and the whole table for everybody.
+Compares fresh and persistent decoys, these also beside fresh rows and for windows of the history as in training, rows
+with and without a minimum of requesters, and the whole table for everybody.
 
 Writes attack.csv, popularity.csv, exposure.csv and audit.png to --output.
 """
@@ -9,7 +10,8 @@ import dataclasses
 import hashlib
 import pathlib
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from tff_rec import cli
 from tff_rec.errors import InputError
@@ -25,6 +27,15 @@ RHOS = (1.0, 4.0)
 COHORTS = (10, 50, 100, 500)
 COHORTS_DRAWN = 10
 FEW = 20
+FRESH_ROWS = 200
+WINDOW = 100
+STYLES = {
+    "fresh": "-o",
+    "persistent": "--s",
+    "persistent, fresh rows beside": "-.^",
+    "persistent, random windows": ":d",
+    "whole table": ":",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +68,21 @@ class AuditOptions:
     seed: int = 0
     users: int = 0
     minimum: int = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """A way to ask for rows.
+
+    Attributes:
+        name: Of its rows in the table.
+        asked: What devices ask for in a round.
+        decoys: Where they ask for rows beside positives and decoys: which are decoys.
+    """
+
+    name: str
+    asked: Callable[["np.random.Generator"], "ItemSets"]
+    decoys: "ItemSets | None" = None
 
 
 def main(options: AuditOptions) -> None:
@@ -111,36 +137,94 @@ def secrets_of(num_devices: int, seed: int) -> list[bytes]:
 
 
 def audit_attack(positives: "ItemSets", num_items: int, seed: int) -> "pd.DataFrame":
-    """AUC and F1 of the intersection attack after every number of rounds."""
+    """AUC and F1 of the intersection attack after every number of rounds, on the positives that were asked for."""
     import numpy as np
     import pandas as pd
 
     from tff_rec.evaluation import request_attacks
-    from tff_rec.federated import requests
 
     is_positive = request_attacks.membership(positives, num_items)
-    secrets = secrets_of(len(positives), seed)
     records = []
     for rho in RHOS:
-        draws: dict[str, Any] = {
-            "fresh": lambda rng, rho=rho: requests.fresh_decoys(positives, num_items, rho, rng),
-            "persistent": lambda rng, rho=rho: requests.persistent_decoys(positives, num_items, rho, secrets),
-        }
-        for decoys, draw in draws.items():
-            rng, counts = np.random.default_rng([seed, 1]), np.zeros(is_positive.shape, np.int16)
+        for way in attacked(positives, num_items, rho, seed):
+            rng, counts, rows = np.random.default_rng([seed, 1]), np.zeros(is_positive.shape, np.int16), 0
             for number in range(1, max(ROUNDS) + 1):
-                asked = requests.shuffled_requests(positives, draw(rng), rng)
+                asked = way.asked(rng)
                 request_attacks.count_requests(counts, asked)
+                rows += len(asked.items)
                 if number in ROUNDS:
-                    guess = request_attacks.intersection_attack(counts, is_positive, number)
-                    records.append((decoys, rho, number, guess.auc, guess.f1, 2 / (2 + rho), len(asked.items)))
+                    guessed = _guess(way, counts, is_positive, number)
+                    records.append((way.name, rho, number, *guessed, 2 / (2 + rho), rows / number))
     for number in ROUNDS:
         everything = np.full(is_positive.shape, number, np.int16)
         guess = request_attacks.intersection_attack(everything, is_positive, number)
-        records.append(("whole table", np.nan, number, guess.auc, guess.f1, np.nan, is_positive.size))
-    columns = ["decoys", "rho", "rounds", "auc", "f1", "f1 of one request", "rows"]
+        records.append(("whole table", np.nan, number, guess.auc, guess.auc, guess.f1, np.nan, is_positive.size))
+    columns = ["decoys", "rho", "rounds", "auc", "auc against decoys", "f1", "2 / (2 + rho)", "rows"]
     table = pd.DataFrame(records, columns=columns)
     return table.assign(rows=table["rows"] / len(positives)).rename(columns={"rows": "rows a device and round"})
+
+
+def _guess(way: Way, counts: "np.ndarray", is_positive: "np.ndarray", rounds: int) -> tuple[float, float, float]:
+    """AUC against all other rows that were asked for, AUC against decoys alone, and F1."""
+    from tff_rec.evaluation import request_attacks
+
+    mine = is_positive & (counts > 0)
+    guess = request_attacks.intersection_attack(counts, mine, rounds)
+    if way.decoys is None:
+        return guess.auc, guess.auc, guess.f1
+    hidden = mine | request_attacks.membership(way.decoys, counts.shape[1])
+    return guess.auc, request_attacks.intersection_attack(counts * hidden, mine, rounds).auc, guess.f1
+
+
+def attacked(positives: "ItemSets", num_items: int, rho: float, seed: int) -> list[Way]:
+    """Ways to ask for positives, or for a part of them, among decoys."""
+    from tff_rec.federated import requests
+
+    secrets = secrets_of(len(positives), seed)
+    kept = requests.persistent_decoys(positives, num_items, rho, secrets)
+    seeds = [(seed, device) for device in range(len(positives))]
+    paired = requests.decoys_by_place(positives, kept, round(rho), seeds)
+
+    def fresh(rng: "np.random.Generator") -> "ItemSets":
+        return requests.shuffled_requests(positives, requests.fresh_decoys(positives, num_items, rho, rng), rng)
+
+    def persistent(rng: "np.random.Generator") -> "ItemSets":
+        again = requests.persistent_decoys(positives, num_items, rho, secrets)
+        return requests.shuffled_requests(positives, again, rng)
+
+    return [
+        Way("fresh", fresh),
+        Way("persistent", persistent),
+        Way(
+            "persistent, fresh rows beside", lambda rng: _with_fresh_rows(positives, kept, num_items, rng), decoys=kept
+        ),
+        Way("persistent, random windows", lambda rng: _of_windows(positives, paired, rng)),
+    ]
+
+
+def _with_fresh_rows(
+    positives: "ItemSets", decoys: "ItemSets", num_items: int, rng: "np.random.Generator"
+) -> "ItemSets":
+    """Positives, decoys and uniform draws, each once, as `models.requested_softmax` asks for them."""
+    import numpy as np
+
+    from tff_rec.federated import requests
+
+    drawn = rng.integers(num_items, size=(len(positives), FRESH_ROWS))
+    parts = ((positives[device], decoys[device], rows) for device, rows in enumerate(drawn))
+    return requests.item_sets([np.unique(np.concatenate(part)) for part in parts])
+
+
+def _of_windows(positives: "ItemSets", paired: "np.ndarray", rng: "np.random.Generator") -> "ItemSets":
+    """A random window of each device's positives, and the decoys that go with them (int32 [positives, ρ])."""
+    import numpy as np
+
+    from tff_rec.federated import requests
+
+    begins = positives.offsets[:-1] + rng.integers(np.maximum(positives.sizes() - WINDOW, 0), endpoint=True)
+    windows = map(slice, begins, np.minimum(begins + WINDOW, positives.offsets[1:]))
+    asked = [np.append(positives.items[window], paired[window]) for window in windows]
+    return requests.item_sets([items[items >= 0] for items in asked])
 
 
 def audit_popularity(positives: "ItemSets", num_items: int, seed: int) -> "pd.DataFrame":
@@ -207,13 +291,12 @@ def plot(tables: dict[str, "pd.DataFrame"], source: str, path: pathlib.Path) -> 
 
     figure, axes = pyplot.subplots(2, 2, figsize=(11, 8), layout="constrained")
     figure.suptitle(f"{source}: what the server learns from requests")
-    styles = {"fresh": "-o", "persistent": "--s", "whole table": ":"}
     for (decoys, rho), rows in tables["attack"].groupby(["decoys", "rho"], sort=False, dropna=False):
         whole = decoys == "whole table"
         label, color = ("whole table", "black") if whole else (f"{decoys}, ρ = {rho:g}", f"C{RHOS.index(rho)}")
-        for axis, metric in zip(axes[0], ("auc", "f1"), strict=True):
-            axis.plot(rows["rounds"], rows[metric], styles[str(decoys)], color=color, markersize=4, label=label)
-    axes[0, 0].set(xlabel="rounds", ylabel="AUC of counting, among requested items", ylim=(0.4, 1.02))
+        for axis, metric in zip(axes[0], ("auc against decoys", "f1"), strict=True):
+            axis.plot(rows["rounds"], rows[metric], STYLES[str(decoys)], color=color, markersize=4, label=label)
+    axes[0, 0].set(xlabel="rounds", ylabel="AUC of counting, positives and decoys", ylim=(0.4, 1.02))
     axes[0, 1].set(xlabel="rounds", ylabel="F1 of “asked for every time”", ylim=(0, 1.02))
     known = tables["popularity"]
     pairs = zip(known.iloc[:, 0], known["rho"], strict=True)
@@ -230,7 +313,7 @@ def plot(tables: dict[str, "pd.DataFrame"], source: str, path: pathlib.Path) -> 
     axes[1, 1].set(xlabel="devices in the cohort", ylabel="positives in rows of one requester (%)", xscale="log")
     axes[1, 1].set_xticks(sizes, map(str, sizes))
     axes[1, 1].minorticks_off()
-    for axis in (axes[0, 0], axes[0, 1], axes[1, 1]):
+    for axis in (axes[0, 0], axes[1, 1]):  # The first two axes share one legend.
         axis.legend(fontsize="small")
     figure.savefig(path, dpi=110)
     pyplot.close(figure)

@@ -1,9 +1,10 @@
 """Print what an export recommends to a history of item ids, or to a user of a data set."""
 
 import dataclasses
+import hashlib
 import os
 import pathlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tff_rec import cli
 from tff_rec.errors import InputError
@@ -37,6 +38,11 @@ class RecommendOptions:
         history: Item ids separated by commas, oldest first. Give this or a user.
         user: Id of a user of --data.source.
         data: Where the history of the user is read.
+        path: The server is told the history; or the device holds all item vectors, or asks for those of its history
+            among decoys, and computes the rest itself.
+        shortlist: Device that asks: public candidates that every device receives, the most popular ones.
+        decoys: Device that asks: decoys an item of the history.
+        secret: Device that asks: what its decoys are drawn from. A device keeps its own, so that decoys stay the same.
         top: Number of recommendations; by default 10, or all that the export gives if those are fewer.
     """
 
@@ -44,6 +50,10 @@ class RecommendOptions:
     history: str | None = None
     user: str | None = None
     data: DataOptions = dataclasses.field(default_factory=DataOptions)
+    path: Literal["server", "device-holds", "device-asks"] = "server"
+    shortlist: int = 500
+    decoys: int = 1
+    secret: str = ""
     top: int | None = None
 
 
@@ -55,7 +65,19 @@ def main(options: RecommendOptions) -> None:
     from tff_rec.serving import folder, reader
 
     top = options.top or min(_TOP, folder.read_description(options.export).k)
-    print_recommendations(reader.recommend(options.export, history, top), len(history))
+    if options.path == "server":
+        print_recommendations(reader.recommend(options.export, history, top), len(history))
+        return
+    from tff_rec.serving import device
+
+    server = device.ItemServer(options.export)
+    if options.path == "device-holds":
+        found = device.recommend_holding(server, history, top)
+    else:
+        secret = hashlib.sha256(options.secret.encode()).digest()
+        found = device.recommend_asking(server, history, top, options.shortlist, options.decoys, secret)
+    print_recommendations(found, len(history))
+    print(f"The server saw requests for {len(server.requested):,} items.")
 
 
 def check(options: RecommendOptions) -> None:
@@ -67,6 +89,10 @@ def check(options: RecommendOptions) -> None:
     if options.user is not None and options.data.source is None:
         raise InputError("--user needs to know the data set; give --data.source as well.")
     description = folder.read_description(options.export)
+    if options.path == "device-asks" and not options.secret:
+        raise InputError("--path device-asks needs --secret, any text that this device uses every time.")
+    if options.shortlist < 1 or options.decoys < 0:
+        raise InputError("--shortlist must be 1 or more and --decoys 0 or more.")
     if options.top is not None and not 1 <= options.top <= description.k:
         raise InputError(f"The export gives 1 to {description.k} recommendations, not {options.top}; change --top.")
 

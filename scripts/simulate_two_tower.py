@@ -18,7 +18,7 @@ PRESETS = pathlib.Path(__file__).parent / "presets" / "two_tower"
 
 
 def defaults(arguments: Sequence[str]) -> TwoTowerConfig:
-    return read_defaults(arguments, PRESETS)
+    return read_defaults(arguments, PRESETS, TwoTowerConfig)
 
 
 def main(config: TwoTowerConfig) -> None:

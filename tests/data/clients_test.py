@@ -147,6 +147,23 @@ class BlocksTest(unittest.TestCase):
         self.assertEqual(blocks[0]["history"].dtype, np.int32)
         self.assertEqual(blocks[0]["seed"].dtype, np.int32)
 
+    def test_blocks_are_of_like_size(self):
+        """7 users, at most 3 a block: 3 blocks, cut at 7/3 and 14/3, rounded: 2, 3 and 2 users; 4 would be 4 and 3."""
+        store = _store([2] * 7)
+        for most, sizes in ((3, [2, 3, 2]), (4, [4, 3]), (7, [7]), (100, [7]), (1, [1] * 7)):
+            blocks = _blocks(store, np.arange(7), users_per_block=most)
+            self.assertEqual([len(block["seed"]) for block in blocks], sizes)
+
+    @hypothesis.settings(max_examples=200, deadline=None)
+    @hypothesis.given(strategies.integers(0, 3000), strategies.integers(1, 400))
+    def test_even_parts(self, total, most):
+        parts = list(clients.even_parts(total, most))
+        sizes = [part.stop - part.start for part in parts]
+        self.assertEqual(np.concatenate([[], *(np.arange(total)[part] for part in parts)]).tolist(), [*range(total)])
+        self.assertEqual(len(parts), -(-total // most))
+        self.assertLessEqual(max(sizes, default=0), most)
+        self.assertLessEqual(max(sizes, default=0) - min(sizes, default=0), 1)
+
     def test_only_ties_are_shuffled(self):
         store = _store([5], times=[0, 7, 7, 7, 9])
         orders = set()
@@ -156,6 +173,59 @@ class BlocksTest(unittest.TestCase):
             self.assertEqual((row[0], row[4]), (0, 4))
             orders.add(tuple(row[1:4]))
         self.assertEqual(len(orders), 6)
+
+
+def _beside(store):
+    """Two numbers beside each place p of the store: 100 + 2p and 101 + 2p."""
+    return {"decoys": 100 + np.arange(2 * len(store.items), dtype=np.int32).reshape(-1, 2)}
+
+
+class BesideTest(unittest.TestCase):
+    def test_by_hand(self):
+        """Users 0 and 1 own places 0 and 1 to 7; the longer history comes first and is cut to its last five places."""
+        store = _store([1, 7])
+        (block,) = _blocks(store, [0, 1], random_window=0.0, beside=_beside(store))
+        self.assertEqual(list(block), ["history", "seed", "decoys"])
+        self.assertEqual(block["history"].tolist(), [[2, 3, 4, 5, 6], [0, -1, -1, -1, -1]])
+        self.assertEqual(block["decoys"].tolist(), [list(range(106, 116)), [100, 101, *[-1] * 8]])
+        self.assertEqual(block["decoys"].dtype, np.int32)
+
+    def test_follows_random_windows(self):
+        """Item i of user 1 stands at place 3 + i, with 106 + 2i and 107 + 2i beside it."""
+        store, starts = _store([3, 12]), set()
+        for number in range(40):
+            (block,) = _blocks(store, [1], random_window=1.0, round_number=number, beside=_beside(store))
+            items = block["history"][0]
+            self.assertEqual(block["decoys"][0].tolist(), [106 + 2 * item + more for item in items for more in (0, 1)])
+            starts.add(int(items[0]))
+        self.assertGreater(len(starts), 3)
+
+    def test_shuffled_ties_keep_what_stands_beside_the_window(self):
+        """The order within the window may differ from that of the items; what is asked for may not."""
+        store, orders = _store([3, 12], times=[0] * 15), set()
+        for number in range(20):
+            options = {"random_window": 1.0, "shuffle_ties": True, "round_number": number}
+            (block,) = _blocks(store, [1], **options, beside=_beside(store))
+            items = block["history"][0]
+            expected = [106 + 2 * item + more for item in items for more in (0, 1)]
+            self.assertEqual(sorted(block["decoys"][0].tolist()), sorted(expected))
+            orders.add(tuple(np.argsort(items).tolist()))
+        self.assertGreater(len(orders), 1)
+
+    @hypothesis.settings(max_examples=30, deadline=None)
+    @hypothesis.given(strategies.lists(strategies.integers(1, 12), min_size=2, max_size=9), strategies.integers(2, 9))
+    def test_does_not_depend_on_grouping(self, lengths, size):
+        store, users = _store(lengths), np.arange(len(lengths))
+        alone, grouped = (
+            collections.Counter(
+                (int(seed), tuple(history[history >= 0].tolist()), tuple(decoys[decoys >= 0].tolist()))
+                for block in _blocks(store, users, users_per_block=most, beside=_beside(store))
+                for seed, history, decoys in zip(block["seed"], block["history"], block["decoys"], strict=True)
+            )
+            for most in (1, size)
+        )
+        self.assertEqual(alone, grouped)
+        self.assertTrue(all(len(decoys) == 2 * len(history) for _, history, decoys in alone))
 
 
 if __name__ == "__main__":

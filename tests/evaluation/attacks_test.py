@@ -17,8 +17,8 @@ class LeakySampler(objectives.SampledSoftmax):
 
     held_out: np.ndarray | None = None
 
-    def rows(self, history, seeds, num_items):
-        rows = super().rows(history, seeds, num_items)
+    def rows(self, block, num_items):
+        rows = super().rows(block, num_items)
         return tf.where(rows == self.held_out[:, np.newaxis], objectives.PADDING, rows)
 
 
@@ -52,8 +52,8 @@ class SamplerTest(tf.test.TestCase):
         """A sampler that always draws items 4 and 2 and one padding for a history of one item."""
 
         class Fixed(objectives.FullSoftmax):
-            def rows(self, history, seeds, num_items):
-                return tf.concat([history, [[4, 2, -1]]], axis=1)
+            def rows(self, block, num_items):
+                return tf.concat([block["history"], [[4, 2, -1]]], axis=1)
 
         seeds = [np.zeros(1, np.int32)] * 3
         counts = attacks.count_negatives(Fixed(objectives.dot_similarity()), np.zeros((1, 1), np.int32), seeds, 5)

@@ -26,10 +26,10 @@ class FixedPointTest(parameterized.TestCase, tf.test.TestCase):
         point = aggregators.FixedPoint(bound, bits)
         values = np.clip(np.float32(bound) * np.array(shares, np.float32), -bound, bound).astype(np.float32)
         integers = point.encode(tf.constant(values)).numpy()
-        self.assertEqual(integers.dtype, np.int64)
+        self.assertEqual(integers.dtype, np.int32)
         self.assertLessEqual(np.abs(integers).max(), point.limit)
         errors = np.abs(integers * point.step - values.astype(np.float64))
-        self.assertLessEqual(errors.max(), point.step / 2 * (1 + 1e-6) + 1e-6 * bound * (bits > 24))
+        self.assertLessEqual(errors.max(), point.step / 2 * (1 + 1e-6) + 2.0**-22 * bound)
         self.assertAllClose(point.decode(tf.constant(integers)), integers * point.step, rtol=1e-6)
 
     @settings(max_examples=30, deadline=None, derandomize=True)

@@ -16,20 +16,22 @@ SECURE = aggregators.secure_mean(query_bound=1.0, item_bound=1.0, weight_bound=8
 
 
 def runner(built, encode=None, **options):
-    """`block_sum` of a model as a compiled function of (history, seed)."""
-    specs = [tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)]
+    """`block_sum` of a model as a compiled function of a block's parts."""
     training = cases.training(built, **options)
 
-    @tf.function(input_signature=specs, autograph=False)
-    def run(history, seed):
-        query, table = two_tower.own_weights(built.query_tower), built.candidate_embeddings()
-        return contributions.block_sum(training, encode, query, table, history, seed)
+    specs = {name: tf.TensorSpec([None, None], tf.int32) for name in ("history", *built.objective.block_keys)}
+    specs["seed"] = tf.TensorSpec([None], tf.int32)
+
+    @tf.function(autograph=False, input_signature=[specs])
+    def run(block):
+        received = contributions.ReceivedItems(cases.NUM_ITEMS, built.candidate_embeddings())
+        return contributions.block_sum(training, encode, two_tower.own_weights(built.query_tower), received, block)
 
     return run
 
 
-def total(run, users, grouping):
-    sums = [run(**block) for blocks in cases.clients(users, grouping) for block in blocks]
+def total(run, users, grouping, objective=cases.FULL):
+    sums = [run(block) for blocks in cases.clients(users, grouping, objective) for block in blocks]
     return tf.nest.map_structure(lambda *parts: np.sum([part.numpy() for part in parts], axis=0), *sums)
 
 
@@ -38,9 +40,17 @@ class GroupingTest(cases.TwoTowerTestCase, parameterized.TestCase):
         ("full", cases.FULL, cases.bag, None, {"local_steps": 2, "learning_rate": 0.3}),
         ("full_clipped", cases.FULL, cases.bag, None, {"query_clip_norm": 0.05, "item_clip_norm": 0.05}),
         ("full_encoded", cases.FULL, cases.bag, SECURE.encode, {"query_clip_norm": 1.0, "item_clip_norm": 1.0}),
-        ("sampled", cases.SAMPLED, cases.attention, None, {"local_steps": 2, "learning_rate": 0.3}),
+        ("sampled", cases.SAMPLED, cases.attention, None, {"local_steps": 2, "learning_rate": 0.1}),
         ("sampled_clipped", cases.CORRECTED, cases.bag, None, {"query_clip_norm": 0.05, "item_clip_norm": 0.05}),
-        ("sampled_encoded", cases.SAMPLED, cases.attention, SECURE.encode, {"item_clip_norm": 0.5, "local_steps": 2}),
+        (
+            "sampled_encoded",
+            cases.SAMPLED,
+            cases.attention,
+            SECURE.encode,
+            {"item_clip_norm": 0.5, "local_steps": 2, "learning_rate": 0.1},
+        ),
+        ("requested", cases.REQUESTED, cases.bag, None, {"local_steps": 2, "learning_rate": 0.3}),
+        ("requested_encoded", cases.REQUESTED, cases.bag, SECURE.encode, {"item_clip_norm": 0.5}),
         ("own_items", cases.OWN_ITEMS, cases.bag, None, {"local_steps": 3, "learning_rate": 0.3}),
     )
     def test_sums_depend_neither_on_grouping_nor_on_padding(self, objective, tower, encode, options):
@@ -50,9 +60,9 @@ class GroupingTest(cases.TwoTowerTestCase, parameterized.TestCase):
         @given(st.integers(0, 2**31), st.lists(st.integers(0, 8), min_size=7, max_size=7))
         def check(seed, lengths):
             users = cases.histories(seed, lengths)
-            together = total(run, users, cases.ALL_IN_ONE)
+            together = total(run, users, cases.ALL_IN_ONE, objective)
             for grouping in cases.GROUPINGS.values():
-                separate = total(run, users, grouping)
+                separate = total(run, users, grouping, objective)
                 if encode is None:
                     self.assert_same(separate, together)
                 else:
@@ -62,13 +72,13 @@ class GroupingTest(cases.TwoTowerTestCase, parameterized.TestCase):
 
     def test_users_without_predictions_send_nothing(self):
         run = runner(cases.model(cases.SAMPLED), local_steps=2)
-        sums = run(**cases.block([np.array([], np.int32), np.array([3], np.int32)], [1, 2]))
+        sums = run(cases.block([np.array([], np.int32), np.array([3], np.int32)], [1, 2]))
         self.assertTrue(all(np.all(part.numpy() == 0) for part in tf.nest.flatten(sums)))
 
     def test_users_with_repeated_items_are_one_row_an_item(self):
         run = runner(cases.model(cases.FULL), item_clip_norm=0.01)
         repeated = np.array([3, 3, 5, 3], np.int32)
-        sums = run(**cases.block([repeated], [1]))
+        sums = run(cases.block([repeated], [1]))
         self.assertAllClose(tf.norm(sums["items"]), 0.01 * 3, rtol=1e-5)
 
 
@@ -78,7 +88,7 @@ class ClippingTest(cases.TwoTowerTestCase, parameterized.TestCase):
         built = cases.model(objective)
         free = runner(built, local_steps=2)
         ones = [cases.block([user], [index]) for index, user in enumerate(cases.histories(2)) if len(user) > 1]
-        sums = [free(**one) for one in ones]
+        sums = [free(one) for one in ones]
         norms = {
             part: np.array([tf.linalg.global_norm(tf.nest.flatten(each[part])) / each["weight"] for each in sums])
             for part in ("query", "items")
@@ -134,15 +144,13 @@ class StackedWeightsTest(tf.test.TestCase):
         for _ in range(2):
             with tf.GradientTape() as tape:
                 tape.watch([weights, table])
-                losses = objectives.mean_losses(
-                    cases.FULL, built.query_tower, weights, table, tf.constant(one["history"]), None, None
-                )
+                losses = objectives.mean_losses(cases.FULL, built.query_tower, weights, table, one, None, None)
                 loss = tf.reduce_sum(losses)
             gradients, items = tape.gradient(loss, [weights, table])
             weights = {name: weights[name] - 0.5 * gradients[name] for name in weights}
             item_gradient += tf.convert_to_tensor(items)
         count = len(user) - 1.0
-        sums = run(**one)
+        sums = run(one)
         self.assertAllClose(sums["items"], count * item_gradient, atol=1e-5)
         for name, value in sums["query"].items():
             self.assertAllClose(value, count * (weights[name] - start[name]), atol=1e-5)

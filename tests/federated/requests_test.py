@@ -109,6 +109,61 @@ class DecoysTest(tf.test.TestCase):
             requests.persistent_decoys(positives, 5, 1.0, _secrets(2))
 
 
+class PairingTest(tf.test.TestCase):
+    @hypothesis.settings(max_examples=100, deadline=None)
+    @hypothesis.given(
+        strategies.lists(strategies.integers(0, 30), max_size=6),
+        strategies.integers(0, 4),
+        strategies.integers(0, 2**31),
+    )
+    def test_every_decoy_is_placed_once_beside_its_own_device(self, sizes, rho, seed):
+        """Where the 30 items are not enough for the decoys, as many cells are empty as decoys are missing."""
+        positives = _positives(sizes, 30, seed)
+        decoys = requests.persistent_decoys(positives, 30, rho, _secrets(len(sizes)))
+        seeds = [(seed, device) for device in range(len(sizes))]
+        paired = requests.decoys_by_place(positives, decoys, rho, seeds)
+        self.assertEqual((paired.shape, paired.dtype), ((sum(sizes), rho), np.int32))
+        for device, size in enumerate(sizes):
+            cells = paired[positives.offsets[device] : positives.offsets[device + 1]]
+            self.assertCountEqual(cells[cells >= 0].tolist(), decoys[device].tolist())
+            self.assertEqual(np.sum(cells == -1), rho * size - min(rho * size, 30 - size))
+
+    def test_the_same_seeds_give_the_same_pairing(self):
+        positives = _positives([40, 40], 500)
+        decoys = requests.persistent_decoys(positives, 500, 2.0, _secrets(2))
+        first = requests.decoys_by_place(positives, decoys, 2, [(7, 0), (7, 1)])
+        self.assertAllEqual(requests.decoys_by_place(positives, decoys, 2, [(7, 0), (7, 1)]), first)
+        other = requests.decoys_by_place(positives, decoys, 2, [(7, 0), (8, 1)])
+        self.assertAllEqual(other[:40], first[:40])
+        self.assertNotAllEqual(other[40:], first[40:])
+
+    def test_missing_decoys_fall_on_any_place(self):
+        """4 positives and ρ = 2 make 8 cells for 2 decoys: over 2000 seeds each is filled 500 times (chi-square)."""
+        positives = requests.item_sets([np.arange(4)])
+        decoys = requests.item_sets([np.array([4, 5])])
+        filled = sum(requests.decoys_by_place(positives, decoys, 2, [[seed]]) >= 0 for seed in range(2000))
+        self.assertEqual(filled.sum(), 4000)
+        self.assertGreater(stats.chisquare(filled.ravel()).pvalue, 0.001)
+
+    def test_a_part_of_the_history_asks_for_exactly_its_decoys(self):
+        """Over all 7 windows of 4 of 10 positives, each decoy is asked for as often as the positive it goes with.
+
+        The positives are asked for 1, 2, 3, 4, 4, 4, 4, 3, 2 and 1 times; with ρ = 3 there are three decoys of each.
+        """
+        positives = _positives([10], 500)
+        decoys = requests.persistent_decoys(positives, 500, 3.0, _secrets(1))
+        paired = requests.decoys_by_place(positives, decoys, 3, [[0]])
+        asked = np.zeros(500, np.int64)
+        for begin in range(7):
+            window = slice(begin, begin + 4)
+            rows = np.append(positives.items[window], paired[window])
+            self.assertLen(set(rows.tolist()), 4 + 12)
+            asked[rows] += 1
+        self.assertAllEqual(asked[positives.items], [1, 2, 3, 4, 4, 4, 4, 3, 2, 1])
+        self.assertAllEqual(asked[paired], np.repeat(asked[positives.items][:, np.newaxis], 3, axis=1))
+        self.assertEqual(asked.sum(), 7 * 16)
+
+
 class MinimumTest(tf.test.TestCase):
     def test_by_hand(self):
         """Item 0 has three requesters, item 1 two, item 3 one, items 2 and 4 none."""

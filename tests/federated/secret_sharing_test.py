@@ -172,20 +172,20 @@ class BlockTest(tf.test.TestCase):
                 ring = Ring(10**6, 100, shares, group, bits)
                 values = rng.integers(-(10**6), 10**6, (users, 5))
                 uploads = ring_aggregator.block_uploads(tf.constant(values), ring).numpy()
-                total = secret_sharing.group_sum(uploads.view(np.uint64), ring)
+                total = secret_sharing.group_sum(uploads.astype(np.uint64), ring)
                 self.assertAllEqual(total, values.sum(axis=0))
                 self.assertFalse(np.any(uploads == values))
                 if bits < 64:
                     self.assertTrue(np.all((uploads >= 0) & (uploads < 2**bits)))
                 for members in ring.groups(users):
-                    part = secret_sharing.group_sum(uploads[members].view(np.uint64), ring)
+                    part = secret_sharing.group_sum(uploads[members].astype(np.uint64), ring)
                     self.assertAllEqual(part, values[members].sum(axis=0))
 
     def test_uploads_are_uniform(self):
         """Chi-square of the high byte of one device's uploads of a constant; with this seed p is fixed."""
         tf.random.set_seed(7)
         values = tf.tile(tf.constant([[3], [-9], [1]], tf.int64), [1, 20_000])
-        uploads = ring_aggregator.block_uploads(values, Ring(9, 3, 2, 3)).numpy().view(np.uint64)
+        uploads = ring_aggregator.block_uploads(values, Ring(9, 3, 2, 3)).numpy()
         counts = np.bincount((uploads[0] >> np.uint64(56)).astype(int), minlength=256)
         self.assertGreater(stats.chisquare(counts).pvalue, 0.001)
 

@@ -153,7 +153,9 @@ class TypesTest(tf.test.TestCase):
         return stages.build_distributor(self.model, what_is_sent)
 
     def test_block(self):
-        self.assertEqual(str(stages.BLOCK_TYPE), "<history=int32[?,?],seed=int32[?]>*")
+        self.assertEqual(str(stages.block_type(self.model)), "<history=int32[?,?],seed=int32[?]>*")
+        requested = cases.model(cases.REQUESTED)
+        self.assertEqual(str(stages.block_type(requested)), "<history=int32[?,?],seed=int32[?],decoys=int32[?,?]>*")
 
     def test_distributor(self):
         self._assert_type(
@@ -167,18 +169,22 @@ class TypesTest(tf.test.TestCase):
     def test_client_work(self):
         for encode, dtype in ((None, np.float32), (SECURE.encode, np.int64)):
 
-            def block_sum(sent, history, seeds, encode=encode):
+            def block_sum(sent, block, encode=encode):
                 training = cases.training(self.model)
-                return contributions.block_sum(training, encode, sent["query"], sent["items"], history, seeds)
+                received = contributions.ReceivedItems(cases.NUM_ITEMS, sent["items"])
+                return contributions.block_sum(training, encode, sent["query"], received, block)
 
-            work = stages.build_client_work(self._distributor(), block_sum, tf.as_dtype(dtype))
+            blocks_type = stages.block_type(self.model)
+            sums = split_two_tower.sums(self.model, split_two_tower.WHOLE_TABLE)
+            zeros = stages.zero_sums(sums, tf.as_dtype(dtype))
+            work = stages.build_client_work(self._distributor(), blocks_type, block_sum, zeros)
             result = tff.learning.templates.ClientResult(self._sums(dtype), tff.TensorType(dtype))
             self._assert_type(
                 work.next,
                 collections.OrderedDict(
                     state=NO_STATE,
                     sent=tff.FederatedType(self.sent, tff.CLIENTS),
-                    blocks=tff.FederatedType(stages.BLOCK_TYPE, tff.CLIENTS),
+                    blocks=tff.FederatedType(blocks_type, tff.CLIENTS),
                 ),
                 tff.templates.MeasuredProcessOutput(NO_STATE, tff.FederatedType(result, tff.CLIENTS), NO_STATE),
             )
@@ -209,7 +215,7 @@ class TypesTest(tf.test.TestCase):
                 self.model, cases.training(self.model), hand_optimizers(), aggregator
             )
             state, data = process.next.type_signature.parameter
-            self.assertEqual(data, tff.FederatedType(stages.BLOCK_TYPE, tff.CLIENTS))
+            self.assertEqual(data, tff.FederatedType(stages.block_type(self.model), tff.CLIENTS))
             self.assertEqual(state, process.initialize.type_signature.result)
             self.assertTrue(state.member.global_model_weights.is_equivalent_to(self.weights))
             metrics = process.next.type_signature.result.metrics

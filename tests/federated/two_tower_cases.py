@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_rec.federated import contributions, stages
-from tff_rec.models import objectives, query_towers, two_tower
+from tff_rec.models import objectives, query_towers, requested_softmax, two_tower
 from tff_rec.models.candidate_tower import CandidateTower
 
 NUM_ITEMS = 12
@@ -20,6 +20,9 @@ SAMPLED = objectives.SampledSoftmax(objectives.cosine_similarity(0.2), 3)
 OWN_ITEMS = objectives.SampledSoftmax(objectives.dot_similarity(0.5), 2, pairs=objectives.own_items)
 CORRECTED = objectives.SampledSoftmax(
     objectives.dot_similarity(), 3, np.arange(1, NUM_ITEMS + 1, dtype=np.float32) / 78.0
+)
+REQUESTED = requested_softmax.RequestedSoftmax(
+    objectives.dot_similarity(0.5), NUM_ITEMS, np.arange(1, NUM_ITEMS + 1, dtype=np.float32) / 78.0, fresh_rows=4
 )
 LENGTHS = (6, 1, 4, 0, 2, 5, 3)
 GROUPINGS = {
@@ -74,28 +77,46 @@ def histories(seed: int = 0, lengths: Sequence[int] = LENGTHS) -> list[np.ndarra
     return [generator.permutation(NUM_ITEMS)[:length].astype(np.int32) for length in lengths]
 
 
-def block(users: Sequence[np.ndarray], seeds: Sequence[int]) -> collections.OrderedDict[str, np.ndarray]:
-    """Pads to the longest history of this block alone."""
-    padded = np.full([len(users), max(1, *[len(user) for user in users])], -1, np.int32)
-    for row, user in enumerate(users):
-        padded[row, : len(user)] = user
-    return collections.OrderedDict(history=padded, seed=np.array(seeds, np.int32))
+def block(
+    users: Sequence[np.ndarray], seeds: Sequence[int], objective: objectives.Objective = FULL
+) -> collections.OrderedDict[str, np.ndarray]:
+    """Pads to the longest history of this block alone; a user has as many decoys as items, or all others."""
+    parts = collections.OrderedDict(history=_pad(users), seed=np.array(seeds, np.int32))
+    if requested_softmax.DECOYS in objective.block_keys:
+        others = [np.setdiff1d(np.arange(NUM_ITEMS), user)[: len(user)] for user in users]
+        parts[requested_softmax.DECOYS] = _pad(others)
+    return parts
 
 
-def clients(users: Sequence[np.ndarray], grouping: Sequence[Sequence[Sequence[int]]] = ALL_IN_ONE) -> list[Any]:
+def _pad(rows: Sequence[np.ndarray]) -> np.ndarray:
+    padded = np.full([len(rows), max(1, *[len(row) for row in rows])], -1, np.int32)
+    for place, row in enumerate(rows):
+        padded[place, : len(row)] = row
+    return padded
+
+
+def clients(
+    users: Sequence[np.ndarray],
+    grouping: Sequence[Sequence[Sequence[int]]] = ALL_IN_ONE,
+    objective: objectives.Objective = FULL,
+) -> list[Any]:
     """One list of blocks a TFF client."""
     seeds = [1_000_003 * (user + 1) for user in range(len(users))]
     return [
-        [block([users[user] for user in members], [seeds[user] for user in members]) for members in blocks]
+        [block([users[user] for user in members], [seeds[user] for user in members], objective) for members in blocks]
         for blocks in grouping
     ]
 
 
-def datasets(users: Sequence[np.ndarray], grouping: Sequence[Sequence[Sequence[int]]] = ALL_IN_ONE) -> list[Any]:
+def datasets(
+    users: Sequence[np.ndarray],
+    grouping: Sequence[Sequence[Sequence[int]]] = ALL_IN_ONE,
+    objective: objectives.Objective = FULL,
+) -> list[Any]:
     """The same as TFF takes them: one dataset a client, whose blocks may have different lengths."""
     return [
         functools.reduce(lambda one, other: one.concatenate(other), map(tf.data.Dataset.from_tensors, blocks))
-        for blocks in clients(users, grouping)
+        for blocks in clients(users, grouping, objective)
     ]
 
 

@@ -9,6 +9,7 @@ from tff_rec.models import objectives, query_towers, two_tower
 ITEMS, D = 9, 4
 HISTORY = np.array([[3, 1, 4, 8], [5, 2, -1, -1], [7, -1, -1, -1], [-1, -1, -1, -1]], np.int32)
 SEEDS = tf.constant([1, 2, 3, 4])
+BLOCK = {"history": tf.constant(HISTORY), "seed": SEEDS}
 
 
 def tower():
@@ -50,7 +51,7 @@ class FullSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
     def test_equals_numpy(self, similarity, normalise, temperature):
         objective, built, vectors = objectives.FullSoftmax(similarity), tower(), table()
         losses = objectives.mean_losses(
-            objective, built, two_tower.own_weights(built), tf.constant(vectors), HISTORY, None, None
+            objective, built, two_tower.own_weights(built), tf.constant(vectors), BLOCK, None, None
         )
         expected = []
         for row in HISTORY:
@@ -70,7 +71,7 @@ class FullSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
         objective = objectives.FullSoftmax(objectives.dot_similarity(), pairs=objectives.own_items)
         built, vectors = tower(), table()
         losses = objectives.mean_losses(
-            objective, built, two_tower.own_weights(built), tf.constant(vectors), HISTORY, None, None
+            objective, built, two_tower.own_weights(built), tf.constant(vectors), BLOCK, None, None
         )
         for row, loss in zip(HISTORY[:3], losses, strict=False):
             history = row[row >= 0]
@@ -81,9 +82,9 @@ class FullSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
         objective, built = objectives.FullSoftmax(objectives.cosine_similarity()), tower()
         weights = two_tower.own_weights(built)
         stacked = tf.tile(table()[np.newaxis], [4, 1, 1])
-        shared = objectives.mean_losses(objective, built, weights, tf.constant(table()), HISTORY, None, None)
+        shared = objectives.mean_losses(objective, built, weights, tf.constant(table()), BLOCK, None, None)
         self.assertAllClose(
-            objectives.mean_losses(objective, built, weights, stacked, HISTORY, None, None), shared, atol=1e-5
+            objectives.mean_losses(objective, built, weights, stacked, BLOCK, None, None), shared, atol=1e-5
         )
 
 
@@ -96,11 +97,9 @@ class SampledSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
     def test_equals_numpy(self, pairs, probabilities):
         objective = objectives.SampledSoftmax(objectives.dot_similarity(0.5), 3, probabilities, pairs)
         built, vectors = tower(), table()
-        rows = objective.rows(tf.constant(HISTORY), SEEDS, ITEMS)
+        rows = objective.rows(BLOCK, ITEMS)
         picked = tf.gather(vectors, tf.maximum(rows, 0))
-        losses = objectives.mean_losses(
-            objective, built, two_tower.own_weights(built), picked, tf.constant(HISTORY), rows, None
-        )
+        losses = objectives.mean_losses(objective, built, two_tower.own_weights(built), picked, BLOCK, rows, None)
         offset = 0.0 if probabilities is None else np.log(3 * probabilities)
         for user, row in enumerate(HISTORY):
             history, negatives = row[row >= 0], rows.numpy()[user, 4:].reshape(3, 4)
@@ -116,7 +115,7 @@ class SampledSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_rows_are_the_history_then_negatives_outside_it(self):
         objective = objectives.SampledSoftmax(objectives.dot_similarity(), 50)
-        rows = objective.rows(tf.constant(HISTORY), SEEDS, ITEMS).numpy()
+        rows = objective.rows(BLOCK, ITEMS).numpy()
         self.assertAllEqual(rows[:, :4], HISTORY)
         for row, history in zip(rows, HISTORY, strict=True):
             negatives = row[4:].reshape(50, 4)
@@ -127,14 +126,15 @@ class SampledSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_rows_do_not_depend_on_padding_or_neighbours(self):
         objective = objectives.SampledSoftmax(objectives.dot_similarity(), 3)
-        long = objective.rows(tf.constant(HISTORY), SEEDS, ITEMS).numpy()[1, 4:].reshape(3, 4)
-        short = objective.rows(tf.constant(HISTORY[1:2, :2]), SEEDS[1:2], ITEMS).numpy()[0, 2:].reshape(3, 2)
+        long = objective.rows(BLOCK, ITEMS).numpy()[1, 4:].reshape(3, 4)
+        block = {"history": tf.constant(HISTORY[1:2, :2]), "seed": SEEDS[1:2]}
+        short = objective.rows(block, ITEMS).numpy()[0, 2:].reshape(3, 2)
         self.assertAllEqual(long[:, :2], short)
 
     def test_negatives_follow_their_probabilities(self):
         probabilities = np.array([0, 0, 0, 0.1, 0.2, 0.3, 0.4, 0, 0], np.float32)
         objective = objectives.SampledSoftmax(objectives.dot_similarity(), 2000, probabilities)
-        rows = objective.rows(tf.constant([[0, 1]]), SEEDS[:1], ITEMS).numpy()[0, 2:]
+        rows = objective.rows({"history": tf.constant([[0, 1]]), "seed": SEEDS[:1]}, ITEMS).numpy()[0, 2:]
         counts = np.bincount(rows[rows >= 0], minlength=ITEMS) / np.sum(rows >= 0)
         self.assertAllClose(counts, probabilities, atol=0.04)
         self.assertAllEqual(counts[probabilities == 0], np.zeros(5))
@@ -147,15 +147,15 @@ class SampledSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
         probabilities = np.array([0.3, 0.2, 0.15, 0.1, 0.08, 0.07, 0.05, 0.03, 0.02], np.float32)
         built, vectors = tower(), tf.constant(table())
         weights = two_tower.own_weights(built)
-        history = tf.tile(tf.constant([[3, 5]]), [64, 1])
+        block = {"history": tf.tile(tf.constant([[3, 5]]), [64, 1]), "seed": tf.range(64)}
 
         def gradient(objective):
-            rows = objective.rows(history, tf.range(64), ITEMS)
+            rows = objective.rows(block, ITEMS)
             with tf.GradientTape() as tape:
                 tape.watch(vectors)
                 loss = tf.reduce_mean(
                     objectives.mean_losses(
-                        objective, built, weights, tf.gather(vectors, tf.maximum(rows, 0)), history, rows, None
+                        objective, built, weights, tf.gather(vectors, tf.maximum(rows, 0)), block, rows, None
                     )
                 )
             return tf.convert_to_tensor(tape.gradient(loss, vectors)).numpy()
@@ -183,14 +183,12 @@ class GradientTest(tf.test.TestCase, parameterized.TestCase):
     def test_equals_finite_differences(self, objective):
         built = tower()
         names = list(built.weight_specs())
-        rows = objective.rows(tf.constant(HISTORY), SEEDS, ITEMS)
+        rows = objective.rows(BLOCK, ITEMS)
 
         def loss(vectors, *weights):
             picked = vectors if rows is None else tf.gather(vectors, tf.maximum(rows, 0))
             named = dict(zip(names, weights, strict=True))
-            return tf.reduce_sum(
-                objectives.mean_losses(objective, built, named, picked, tf.constant(HISTORY), rows, None)
-            )
+            return tf.reduce_sum(objectives.mean_losses(objective, built, named, picked, BLOCK, rows, None))
 
         weights = [value + 0.1 for value in two_tower.own_weights(built).values()]
         analytic, numeric = tf.test.compute_gradient(loss, [tf.constant(table()), *weights], delta=1e-2)

@@ -42,7 +42,7 @@ class TwoTowerTest(tf.test.TestCase):
         by_positives = model(full)
         table, weights = by_positives.candidate_embeddings(), two_tower.own_weights(by_positives.query_tower)
         a, b, nothing = objectives.mean_losses(
-            full, by_positives.query_tower, weights, table, history, None, None
+            full, by_positives.query_tower, weights, table, {"history": history}, None, None
         ).numpy()
         self.assertEqual(nothing, 0.0)
         inputs = {"history": history, "seed": tf.range(3)}

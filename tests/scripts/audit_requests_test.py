@@ -8,10 +8,12 @@ import sys
 import tempfile
 import unittest
 
+import numpy as np
 import pandas as pd
 import tensorflow as tf
 
 from tff_rec.errors import InputError
+from tff_rec.federated import requests
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "audit_requests.py"
 _SPEC = importlib.util.spec_from_file_location("audit_requests", SCRIPT)
@@ -43,7 +45,8 @@ class AuditTest(tf.test.TestCase):
         persistent, table = attack[attack["decoys"] == "persistent"], attack[attack["decoys"] == "whole table"]
         self.assertEqual(persistent["rounds"].tolist(), [1, 2, 3, 10] * 2)
         self.assertAllClose(persistent["auc"], [0.5] * 8, atol=1e-9)
-        self.assertAllClose(persistent["f1"], persistent["f1 of one request"], atol=0.02)
+        self.assertAllClose(persistent["f1"], persistent["2 / (2 + rho)"], atol=0.02)
+        self._check_parts(attack)
         self.assertAllClose(table["auc"], [0.5] * 4)
         fresh = attack[(attack["decoys"] == "fresh") & (attack["rounds"] == 3)]
         self.assertLen(popularity, 5)
@@ -52,6 +55,34 @@ class AuditTest(tf.test.TestCase):
         self.assertAllClose(exposure["exposed"], exposure["positives lost"])
         self.assertGreater(exposure["exposed"].max(), 0.05)
         return fresh
+
+    def _check_parts(self, attack):
+        """Fresh rows beside thin out what was asked for every time down to positives and decoys, and no further."""
+        beside = attack[attack["decoys"] == "persistent, fresh rows beside"]
+        self.assertAllClose(beside["auc against decoys"], [0.5] * 8, atol=0.01)
+        self.assertAllClose(beside["f1"][beside["rounds"] == 10], [2 / 3, 1 / 3], atol=0.02)
+        once, thrice = (beside["f1"][beside["rounds"] == number].to_numpy() for number in (1, 3))
+        self.assertTrue(np.all(once < thrice))
+        windows = attack[attack["decoys"] == "persistent, random windows"]
+        self.assertAllClose(windows["auc"], [0.5] * 8, atol=0.01)
+        self.assertTrue(np.all(windows["f1"] < windows["2 / (2 + rho)"] + 0.02))
+        rows = attack.groupby("decoys")["rows a device and round"].mean()
+        self.assertLess(rows["persistent, random windows"], rows["persistent"])
+        self.assertBetween(rows["persistent, fresh rows beside"] - rows["persistent"], 50, script.FRESH_ROWS)
+
+    def test_windows_by_hand(self):
+        """Of 150 positives with the decoy 200 later: 100 neighbours with theirs. Of two with one decoy: all three."""
+        positives = requests.item_sets([np.arange(150), np.array([900, 901])])
+        paired = np.append(np.arange(200, 350), [903, -1])[:, np.newaxis]
+        begins = set()
+        for seed in range(20):
+            asked = script._of_windows(positives, paired, np.random.default_rng(seed))
+            own = asked[0][asked[0] < 150]
+            self.assertAllEqual(own, np.arange(100) + own[0])
+            self.assertCountEqual(asked[0][100:], own + 200)
+            self.assertCountEqual(asked[1], [900, 901, 903])
+            begins.add(int(own[0]))
+        self.assertGreater(len(begins), 10)
 
     def test_synthetic(self):
         fresh = self._check("synthetic", 60)

@@ -77,13 +77,18 @@ class ExportTest(tf.test.TestCase):
         ].numpy()
 
     def test_signatures(self):
-        self.assertCountEqual(self.served["bag"], ["recommend", "score"])
         text, number = (tf.string, [None, None]), (tf.float32, [None, None])
         expected = {
             "recommend": ({"history": text}, {"item_ids": (tf.string, [None, K]), "scores": (tf.float32, [None, K])}),
             "score": ({"history": text, "item_ids": text}, {"scores": number}),
+            "item_vectors": ({"item_ids": (tf.string, [None])}, {"vectors": (tf.float32, [None, 8])}),
+            "score_vectors": (
+                {"history_vectors": number, "candidate_vectors": number},
+                {"scores": (tf.float32, [None])},
+            ),
         }
         for signatures in self.served.values():
+            self.assertCountEqual(signatures, expected)
             for name, (inputs, outputs) in expected.items():
                 self.assertEqual(_specs(signatures[name].structured_input_signature[1]), inputs)
                 self.assertEqual(_specs(signatures[name].structured_outputs), outputs)

@@ -86,6 +86,28 @@ class RecommendTest(tf.test.TestCase):
             self.assertIn(f"Popular items, since {reason}", printed)
             self.assertRegex(printed, rf"(?m)^ *1 +{best} ")
 
+    def _check_device(self, **options):
+        """The device ranks as the server does; the last line says how many items the server was asked for."""
+        history = ["3", "77", "400"]
+        printed = _print(export=self.export, history="3,77,400,none", top=4, **options)
+        self.assertIn("From 3 of 4 items of the history", printed)
+        for rank, item in enumerate(reader.recommend(self.export, history, 4).items, 1):
+            self.assertRegex(printed, rf"(?m)^ *{rank} +{item.item_id} ")
+        return printed.splitlines()[-1]
+
+    def test_a_device_that_holds_the_catalogue_asks_for_nothing(self):
+        self.assertEqual(self._check_device(path="device-holds"), "The server saw requests for 0 items.")
+
+    def test_a_device_asks_for_its_history_among_decoys(self):
+        """3 items of the history with 2 decoys each: 9. With the whole catalogue for a shortlist nothing is lost."""
+        asked = self._check_device(path="device-asks", secret="mine", decoys=2, shortlist=len(self.vocabulary))
+        self.assertEqual(asked, "The server saw requests for 9 items.")
+
+    def test_a_device_that_asks_needs_a_secret(self):
+        result = _run("--export", self.export, "--history", "1", "--path", "device-asks")
+        self.assertEqual((result.returncode, result.stdout), (2, ""))
+        self.assertRegex(result.stderr, r"^error: --path device-asks needs --secret, [^\n]*\.\n$")
+
     def test_refusals(self):
         given = {"export": self.export}
         synthetic = script.DataOptions("synthetic")
@@ -97,6 +119,8 @@ class RecommendTest(tf.test.TestCase):
             ("no data source 'x'", given | {"user": "1", "data": script.DataOptions("x")}),
             ("1 to 20 recommendations, not 21", given | {"history": "1", "top": 21}),
             ("1 to 20 recommendations, not 0", given | {"history": "1", "top": 0}),
+            ("--shortlist must be 1 or more", given | {"history": "1", "shortlist": 0}),
+            ("--decoys 0 or more", given | {"history": "1", "decoys": -1}),
             ("does not exist", {"export": self.export / "x", "history": "1"}),
             ("is not an export", {"export": self.export.parent, "history": "1"}),
         ):

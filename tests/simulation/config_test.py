@@ -16,7 +16,12 @@ PRESETS = pathlib.Path(__file__).parents[2] / "scripts" / "presets" / "two_tower
 
 
 def _parse(*arguments, presets=PRESETS):
-    return cli.parse(config.TwoTowerConfig, arguments, None, lambda words: config.read_defaults(words, presets))
+    return cli.parse(
+        config.TwoTowerConfig,
+        arguments,
+        None,
+        lambda words: config.read_defaults(words, presets, config.TwoTowerConfig),
+    )
 
 
 class OptionsTest(parameterized.TestCase):
@@ -59,6 +64,39 @@ class OptionsTest(parameterized.TestCase):
         ("half-lives", ["--model.half-lives", "-1"], "--model.half-lives"),
         ("bits", ["--training.secure-bits", "40"], "--training.secure-bits"),
         ("resume of nothing", ["--resume"], "--output"),
+        (
+            "ring below its shares",
+            ["--training.aggregation", "ring", "--training.ring-size", "3", "--training.ring-shares", "4"],
+            "--training.ring-size 3 is below --training.ring-shares 4",
+        ),
+        (
+            "cohort below a ring",
+            ["--training.aggregation", "ring", "--training.clients-per-round", "9", "--training.ring-size", "10"],
+            "--training.clients-per-round 9 is below --training.ring-size 10",
+        ),
+        (
+            "ring of rows",
+            ["--training.aggregation", "ring", "--transport.items", "rows"],
+            "--training.aggregation ring .* --transport.items table",
+        ),
+        (
+            "ring of sampled rows",
+            ["--training.aggregation", "ring", "--training.objective", "sampled-softmax"],
+            "--training.aggregation ring .* --training.objective full-softmax",
+        ),
+        ("minimum without requests", ["--transport.minimum-requesters", "2"], "--transport.minimum-requesters counts"),
+        (
+            "rows with negatives",
+            ["--transport.items", "rows", "--training.objective", "sampled-softmax"],
+            "--transport.items rows .* --training.objective",
+        ),
+        (
+            "selected rows with negatives",
+            ["--transport.items", "select", "--training.objective", "sampled-softmax"],
+            "--transport.items select .* --training.objective",
+        ),
+        ("no minimum", ["--transport.minimum-requesters", "0"], "--transport.minimum-requesters is 0"),
+        ("one share", ["--training.ring-shares", "1"], "--training.ring-shares is 1"),
     )
     def test_wrong_options_are_named_in_one_sentence(self, arguments, named):
         with self.assertRaisesRegex(InputError, named) as caught:
@@ -79,6 +117,12 @@ class OptionsTest(parameterized.TestCase):
             with self.assertRaisesRegex(InputError, named) as caught:
                 config.read_toml(path, config.TwoTowerConfig)
             self.assertIn("x.toml", str(caught.exception))
+
+    def test_rings_and_minima_at_their_limits_are_allowed(self):
+        ring = ("--training.aggregation", "ring", "--training.ring-size", "4", "--training.ring-shares", "4")
+        self.assertEqual(_parse(*ring, "--training.clients-per-round", "4").training.ring_size, 4)
+        rows = _parse("--transport.items", "rows", "--transport.minimum-requesters", "2")
+        self.assertEqual(rows.transport.minimum_requesters, 2)
 
     def test_toml_round_trip(self):
         original = _parse("--data.source", "ml-1m", "--data.path", 'odd "name"', "--training.item-clip-norm", "0.5")

@@ -158,9 +158,10 @@ def place(file: TextFile, row: int) -> str:
 
 
 def as_interactions(table: pd.DataFrame) -> pd.DataFrame:
-    """The columns, types and index of `InteractionData.interactions`."""
+    """The columns, types and index of `InteractionData.interactions`; ids are shared, not copied."""
     types = {"rating": np.float32, "timestamp": np.int64}
-    return table[list(INTERACTION_COLUMNS)].astype(types).reset_index(drop=True)
+    columns = {name: table[name].to_numpy(dtype=types.get(name)) for name in INTERACTION_COLUMNS}
+    return pd.DataFrame(columns, copy=False)
 
 
 def filter_rare(data: InteractionData, min_user_items: int, min_item_users: int) -> InteractionData:

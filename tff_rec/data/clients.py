@@ -7,7 +7,8 @@ that a device draws its own random numbers from. None depends on how users are g
 import collections
 import dataclasses
 import pathlib
-from collections.abc import Iterator
+import types
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -92,9 +93,9 @@ def memory_mapped(store: ClientStore, directory: pathlib.Path) -> ClientStore:
     """Writes the arrays to a directory and returns them memory-mapped from there."""
     return dataclasses.replace(
         store,
-        offsets=_memory_mapped(directory / "offsets.npy", store.offsets),
-        items=_memory_mapped(directory / "items.npy", store.items),
-        timestamps=_memory_mapped(directory / "timestamps.npy", store.timestamps),
+        offsets=memory_mapped_array(directory / "offsets.npy", store.offsets),
+        items=memory_mapped_array(directory / "items.npy", store.items),
+        timestamps=memory_mapped_array(directory / "timestamps.npy", store.timestamps),
     )
 
 
@@ -139,44 +140,63 @@ def blocks(
     shuffle_ties: bool,
     seed: int,
     round_number: int,
+    beside: Mapping[str, np.ndarray] = types.MappingProxyType({}),
 ) -> Iterator[Block]:
-    """Groups users of like length and pads each group to its longest history.
+    """Groups users of like length in blocks of like size, and pads each block to its longest history.
 
     Args:
         store: The histories.
         users: int64, the cohort.
         max_length: Longest history to train on, one more than the positions a query tower sees.
-        users_per_block: Size of a block; the last may be smaller.
+        users_per_block: Largest size of a block.
         random_window: Share of users with a longer history who train on a random window of it, and not on its end.
         shuffle_ties: Whether items of one timestamp, such as a basket's, are put in a new random order.
         seed: Of the simulation.
         round_number: From 0.
+        beside: By name, int32 [store.items, m], what stands beside each item of the store; e.g. its decoys.
 
     Yields:
-        `history`: int32 [users, n], oldest first, padded at the end with -1; `seed`: int32 [users].
+        `history`: int32 [users, n], oldest first, padded at the end with -1; `seed`: int32 [users]; and what is
+        `beside` the items of the history: int32 [users, n · m], padded likewise.
     """
     lengths = store.lengths()[users]
     users = users[np.argsort(-lengths, kind="stable")]
     excess = np.maximum(store.lengths()[users] - max_length, 0)
-    somewhere = _uniform(users, seed, round_number, _WINDOW) < random_window
-    place = (_uniform(users, seed, round_number, _PLACE) * (excess + 1)).astype(np.int64)
+    somewhere = uniform_of(users, seed, round_number, _WINDOW) < random_window
+    place = (uniform_of(users, seed, round_number, _PLACE) * (excess + 1)).astype(np.int64)
     starts = store.offsets[users] + np.where(somewhere, place, excess)
     counts = np.minimum(store.lengths()[users], max_length)
-    seeds = (_hash(users, seed, round_number, _DRAWS) >> np.uint64(33)).astype(np.int32)
-    for begin in range(0, len(users), users_per_block):
-        part = slice(begin, begin + users_per_block)
+    seeds = (hash_of(users, seed, round_number, _DRAWS) >> np.uint64(33)).astype(np.int32)
+    for part in even_parts(len(users), users_per_block):
         history = pad(store.items, starts[part], counts[part])
         if shuffle_ties:
             times = pad(store.timestamps, starts[part], counts[part])
             history = _shuffle_ties(history, times, users[part], seed, round_number)
-        yield collections.OrderedDict(history=history, seed=seeds[part])
+        more = {name: pad(values, starts[part], counts[part]) for name, values in beside.items()}
+        yield collections.OrderedDict(history=history, seed=seeds[part], **more)
 
 
 def pad(items: np.ndarray, starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Slices of an array as rows padded at the end with -1: [len(starts), max(counts)], of the array's type."""
+    """Slices of an array as rows padded at the end with -1.
+
+    Args:
+        items: [n] or [n, m].
+        starts: Where each slice begins.
+        counts: Its length.
+
+    Returns:
+        [len(starts), max(counts)] or [len(starts), max(counts) · m], of the array's type.
+    """
     columns = np.arange(max(1, counts.max(initial=1)))
     places = np.minimum(starts[:, np.newaxis] + columns, len(items) - 1)
-    return np.where(columns < counts[:, np.newaxis], items[places], PADDING).astype(items.dtype)
+    valid = (columns < counts[:, np.newaxis]).reshape(*places.shape, *[1] * (items.ndim - 1))
+    return np.where(valid, items[places], PADDING).astype(items.dtype).reshape(len(starts), -1)
+
+
+def even_parts(total: int, most: int) -> Iterator[slice]:
+    """Slices of at most `most`, as few as can be, whose sizes differ by one at most."""
+    cuts = np.linspace(0, total, -(-total // most) + 1).round().astype(int)
+    return map(slice, cuts[:-1], cuts[1:])
 
 
 def _shuffle_ties(
@@ -186,12 +206,13 @@ def _shuffle_ties(
     columns = np.arange(history.shape[1])
     groups = np.cumsum(np.diff(times, axis=1, prepend=times[:, :1]) != 0, axis=1)
     cells = users[:, np.newaxis].astype(np.uint64) * np.uint64(1 << 20) + columns.astype(np.uint64)
-    keys = groups + _uniform(cells, seed, round_number, _ORDER)
+    keys = groups + uniform_of(cells, seed, round_number, _ORDER)
     order = np.argsort(np.where(history >= 0, keys, np.inf), axis=1, kind="stable")
     return np.take_along_axis(history, order, axis=1)
 
 
-def _memory_mapped(path: pathlib.Path, array: np.ndarray) -> np.ndarray:
+def memory_mapped_array(path: pathlib.Path, array: np.ndarray) -> np.ndarray:
+    """Writes an array to a file, beside first, and returns it memory-mapped from there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".partial.npy")
     np.save(beside, array)
@@ -199,12 +220,12 @@ def _memory_mapped(path: pathlib.Path, array: np.ndarray) -> np.ndarray:
     return np.load(path, mmap_mode="r")
 
 
-def _uniform(users: np.ndarray, seed: int, round_number: int, purpose: int) -> np.ndarray:
+def uniform_of(users: np.ndarray, seed: int, round_number: int, purpose: int) -> np.ndarray:
     """One float64 in [0, 1) a user."""
-    return (_hash(users, seed, round_number, purpose) >> np.uint64(11)) * 2.0**-53
+    return (hash_of(users, seed, round_number, purpose) >> np.uint64(11)) * 2.0**-53
 
 
-def _hash(users: np.ndarray, seed: int, round_number: int, purpose: int) -> np.ndarray:
+def hash_of(users: np.ndarray, seed: int, round_number: int, purpose: int) -> np.ndarray:
     """uint64, as many as users: a key of (seed, round, purpose) and the user, mixed by SplitMix64's finalizer."""
     key = np.random.default_rng([seed, round_number, purpose]).integers(0, 2**63, dtype=np.uint64)
     words = (users.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) ^ key

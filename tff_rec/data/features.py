@@ -92,8 +92,9 @@ def build_item_features(
     """
     items = data.items.assign(index=vocabulary.index(data.items["item_id"]))
     items = items[items["index"] >= 0].drop_duplicates("index")
-    columns = [(name, _values(items["index"], items[name])) for name in data.item_feature_columns]
-    columns.append(("tag", _tags(data.tags, vocabulary, train)))
+    columns = [(name, column_values(items["index"], items[name])) for name in data.item_feature_columns]
+    tagged = tag_applications(data.tags, vocabulary, train)
+    columns.append(("tag", tagged[["index", "value"]].drop_duplicates()))
     limits = [None] * (len(columns) - 1) + [max_tags]
     tables = [
         _weigh(name, _frequent(pairs, min_item_count, limit))
@@ -107,21 +108,28 @@ def normalise_tag(tag: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", tag).casefold().split())
 
 
-def _values(index: pd.Series, column: pd.Series) -> pd.DataFrame:
-    """Distinct (item index, value) pairs of a column whose cells hold values separated by `|`."""
+def column_values(index: pd.Series, column: pd.Series) -> pd.DataFrame:
+    """Distinct (`index`, `value`) pairs of a column whose cells hold values separated by `|`."""
     values = [str(cell).split("|") for cell in column.fillna("")]
     pairs = pd.DataFrame({"index": index, "value": values}).explode("value")
     pairs["value"] = pairs["value"].str.strip()
     return pairs[pairs["value"] != ""].drop_duplicates()
 
 
-def _tags(tags: pd.DataFrame, vocabulary: ItemVocabulary, train: pd.DataFrame) -> pd.DataFrame:
-    """Distinct (item index, normalised tag) pairs of tags on (user, item) pairs of the training part."""
-    known = train.loc[train["user_id"].isin(tags["user_id"].unique()), ["user_id", "item_id"]].drop_duplicates()
-    tags = tags.merge(known, on=["user_id", "item_id"])
+def tag_applications(tags: pd.DataFrame, vocabulary: ItemVocabulary, train: pd.DataFrame) -> pd.DataFrame:
+    """Who tagged what: distinct (`user_id`, item `index`, normalised tag `value`), pairs of the training part only."""
+    users = pd.Index(tags["user_id"].unique(), dtype=object)
+    pairs, known = (_pairs(table, users, vocabulary) for table in (tags, train))
     normalised = {tag: normalise_tag(tag) for tag in tags["tag"].unique()}
-    pairs = pd.DataFrame({"index": vocabulary.index(tags["item_id"]), "value": tags["tag"].map(normalised)})
-    return pairs[(pairs["index"] >= 0) & (pairs["value"] != "")].drop_duplicates()
+    index, values = vocabulary.index(tags["item_id"]), tags["tag"].map(normalised)
+    rows = pd.DataFrame({"user_id": tags["user_id"], "index": index, "value": values})
+    return rows[(pairs >= 0) & np.isin(pairs, known[np.isin(known, pairs)]) & (values != "")].drop_duplicates()
+
+
+def _pairs(table: pd.DataFrame, users: pd.Index, vocabulary: ItemVocabulary) -> np.ndarray:
+    """A number for each row's user and item, -1 if one of them is unknown: int64, which stays small over millions."""
+    user, item = users.get_indexer(pd.Index(table["user_id"], dtype=object)), vocabulary.index(table["item_id"])
+    return np.where((user >= 0) & (item >= 0), user * len(vocabulary) + item, -1)
 
 
 def _frequent(pairs: pd.DataFrame, min_item_count: int, limit: int | None) -> pd.DataFrame:

@@ -30,7 +30,7 @@ def count_negatives(
     counts = np.zeros((len(history), num_items), np.int64)
     users = np.arange(len(history))[:, np.newaxis]
     for seeds in seeds_of_rounds:
-        rows = objective.rows(tf.constant(history), tf.constant(seeds), num_items)
+        rows = objective.rows({"history": tf.constant(history), "seed": tf.constant(seeds)}, num_items)
         assert rows is not None, "An objective over the whole table draws no negatives."
         negatives = rows.numpy()[:, history.shape[1] :]
         valid = negatives >= 0

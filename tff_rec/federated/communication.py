@@ -1,39 +1,108 @@
-"""Bytes that a device receives and sends in a round, counted from the tensors of a process."""
+"""Bytes that a device receives and sends in a round, by what they are, counted from the tensors of a process.
+
+What travels in simulation is not what would travel: TFF clients are groups of devices, and secure sums are simulated.
+Counted is what a device's part of the round is made of: the tensors in the coding they are sent in, ids of requested
+rows, and on the way up numbers as wide as the sum of all devices' encoded values. Keys, signatures and headers of a
+real protocol are not counted.
+"""
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
+import tensorflow as tf
 
+from tff_rec.federated import stages, table_codings
 from tff_rec.models.two_tower import TwoTower
+
+FLOAT_BITS = 32
+_ID_BYTES = 4
+_LOSS_AND_WEIGHT = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Traffic:
-    """Bytes of one device in one round.
+    """Bytes of one device in one round, by part.
 
     Attributes:
-        down: From the server: the query tower and the item vectors.
-        up: To the server: the query tower's update, item gradients, loss and weight.
+        down: From the server.
+        up: To the server.
+        peers: To other devices; through the server where devices cannot reach each other.
     """
 
-    down: int
-    up: int
+    down: Mapping[str, int]
+    up: Mapping[str, int]
+    peers: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """All bytes that the device receives from the server or sends to anybody."""
+        return sum(sum(part.values()) for part in (self.down, self.up, self.peers))
 
     def describe(self) -> str:
         """E.g. `1.04 MB down, 0.97 MB up`."""
-        return f"{self.down / 1e6:.2f} MB down, {self.up / 1e6:.2f} MB up"
+        words = [f"{sum(self.down.values()) / 1e6:.3g} MB down", f"{sum(self.up.values()) / 1e6:.3g} MB up"]
+        if self.peers:
+            words.append(f"{sum(self.peers.values()) / 1e6:.3g} MB to peers")
+        return ", ".join(words)
 
 
-def traffic(model: TwoTower, bits_up: int = 32) -> Traffic:
-    """Traffic of a device that receives the whole table of item vectors and sends a dense summand.
+def split_traffic(
+    model: TwoTower,
+    coding: table_codings.TableCoding = table_codings.FLOAT32,
+    requested_rows: int | None = None,
+    number_bits: int = FLOAT_BITS,
+    shares: int = 1,
+) -> Traffic:
+    """Traffic of a device in split training.
 
     Args:
-        model: Its query tower travels, and one vector an item of its catalogue.
-        bits_up: Width of a number on its way up: 32 for floats; under secure aggregation what the sum of all users'
-            encoded values needs. A real protocol's keys and shares of keys are not counted.
+        model: Its query tower travels, and vectors of items of its catalogue.
+        coding: Item vectors on their way down.
+        requested_rows: Item vectors that the device asks for; None for the whole table, which nobody asks for.
+        number_bits: Width of a number on its way up: `FLOAT_BITS`; under secure aggregation what the sum of all users'
+            encoded values needs.
+        shares: Of the ring: a device sends all but one to peers, each as large as its upload.
     """
-    query = sum(int(np.prod(weight.shape)) for weight in model.query_tower.trainable_weights)
-    table = model.candidate_tower.num_items * model.candidate_tower.dimension
-    loss_and_weight = 2
-    return Traffic(down=4 * (query + table), up=math.ceil((query + table + loss_and_weight) * bits_up / 8))
+    query = _numbers(stages.weight_shapes(model.query_tower))
+    rows = model.candidate_tower.num_items if requested_rows is None else requested_rows
+    gradients = rows * model.candidate_tower.dimension
+    up = {
+        "query tower": _packed(query, number_bits),
+        "item gradients": _packed(gradients, number_bits),
+        "loss and weight": _packed(_LOSS_AND_WEIGHT, number_bits),
+    }
+    peers = {"shares": (shares - 1) * sum(up.values())} if shares > 1 else {}
+    if requested_rows is not None:
+        up["requests"] = _ID_BYTES * requested_rows
+    vectors = rows * _row_bytes(coding, model.candidate_tower.dimension)
+    return Traffic({"query tower": 4 * query, "item vectors": vectors}, up, peers)
+
+
+def unsplit_traffic(model: TwoTower, number_bits: int = FLOAT_BITS) -> Traffic:
+    """Traffic of a device in federated averaging of both towers; the catalogue's features are taken to be there."""
+    query = _numbers(stages.weight_shapes(model.query_tower))
+    candidate = _numbers(stages.weight_shapes(model.candidate_tower))
+    return Traffic(
+        {"query tower": 4 * query, "item tower": 4 * candidate},
+        {
+            "query tower": _packed(query, number_bits),
+            "item tower": _packed(candidate, number_bits),
+            "loss and weight": _packed(_LOSS_AND_WEIGHT, number_bits),
+        },
+    )
+
+
+def _row_bytes(coding: table_codings.TableCoding, dimension: int) -> int:
+    """Bytes of one coded row."""
+    coded = tf.nest.flatten(coding.encode(tf.zeros([1, dimension])))
+    return sum(int(tf.size(part)) * part.dtype.size for part in coded)
+
+
+def _numbers(specs: Mapping[str, Any]) -> int:
+    return sum(math.prod(spec.shape) for spec in specs.values())
+
+
+def _packed(count: int, bits: int) -> int:
+    return math.ceil(count * bits / 8)

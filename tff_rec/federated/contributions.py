@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from tff_rec.models import layers, randomness
-from tff_rec.models.objectives import Objective
+from tff_rec.models.objectives import Block, Objective
 from tff_rec.models.query_towers import QueryTower
 from tff_rec.models.two_tower import UserWeighting
 
@@ -54,6 +54,26 @@ class LocalTraining:
 
 
 @dataclasses.dataclass(frozen=True)
+class ReceivedItems:
+    """Item vectors as a group of devices holds them: the whole table, or the rows that were asked for.
+
+    Attributes:
+        num_items: Size of the catalogue.
+        vectors: float32 [rows, d].
+        ids: int32 [rows], ascending, which items they belong to; None for the whole table.
+    """
+
+    num_items: int
+    vectors: tf.Tensor
+    ids: tf.Tensor | None = None
+
+    def of(self, items: tf.Tensor) -> tf.Tensor:
+        """Vectors of items, int32 of any shape; any vector for PADDING."""
+        places = items if self.ids is None else tf.searchsorted(self.ids, tf.reshape(items, [-1]))
+        return tf.gather(self.vectors, tf.reshape(tf.maximum(places, 0), tf.shape(items)))
+
+
+@dataclasses.dataclass(frozen=True)
 class _Leaves:
     """What is differentiated: shared tensors, or one a user where users must be told apart."""
 
@@ -69,56 +89,64 @@ def block_sum(
     training: LocalTraining,
     encode: Encode | None,
     query_weights: layers.Weights,
-    table: tf.Tensor,
-    history: tf.Tensor,
-    seeds: tf.Tensor,
+    received: ReceivedItems,
+    block: Block,
 ) -> collections.OrderedDict[str, Any]:
     """Trains every user of a block and sums what they send.
 
     Args:
         training: What each device does.
         encode: Turns a part (`query`, `items`, `loss` or `weight`) of one user's contribution into what is summed, e.g.
-            integers, elementwise; None sums the values themselves.
+            integers, elementwise (unsigned ones are residues of a ring); None sums the values themselves.
         query_weights: The query tower as sent, by name.
-        table: Item vectors as sent, float32 [items, d].
-        history: int32 [users, n], indices of items, oldest first, padded at the end with -1.
-        seeds: int32 [users], what each device draws its random numbers from.
+        received: Item vectors as sent.
+        block: `history`, int32 [users, n], indices of items, oldest first, padded at the end with -1; `seed`, int32
+            [users], what each device draws its random numbers from; and what else the objective reads.
 
     Returns:
         `query`: by name, the sum over users of weight × (update of the query tower); `items`: [items, d], the sum of
         weight × (gradient of the item vectors); `loss`: the sum of weight × loss of the first step; `weight`: the sum
         of weights. Float32, or the type that `encode` gives.
     """
-    weights = training.weighting(training.objective.num_positives(history))
-    leaves = _leaves(training, encode is not None, query_weights, table, history, seeds)
-    query_update, item_gradient, losses = _train(training, leaves, weights, history, seeds)
+    weights = training.weighting(training.objective.num_positives(block["history"]))
+    leaves = _leaves(training, encode is not None, query_weights, received, block)
+    query_update, item_gradient, losses = _train(training, leaves, weights, block)
     sums = collections.OrderedDict(
         query=_sum_query(training, encode, leaves, query_update, weights),
-        items=_sum_items(training, encode, leaves, item_gradient, weights, tf.shape(table)[0]),
+        items=_sum_items(training, encode, leaves, item_gradient, weights, received.num_items),
     )
     for name, values in (("loss", losses * weights), ("weight", weights)):
-        sums[name] = tf.reduce_sum(values if encode is None else encode(name, values))
+        sums[name] = tf.reduce_sum(values) if encode is None else _integer_sum(encode(name, values))
     return sums
+
+
+def _integer_sum(encoded: tf.Tensor) -> tf.Tensor:
+    """Sums encoded values over users: integers [users, ...] → int64 [...]; unsigned ones wrap, being residues."""
+    if encoded.dtype.is_unsigned:
+        total = tf.reduce_sum(encoded, axis=0)
+        return tf.bitcast(total, tf.int64) if total.dtype.size == tf.int64.size else tf.cast(total, tf.int64)
+    return tf.reduce_sum(tf.cast(encoded, tf.int64), axis=0)
 
 
 def _leaves(
     training: LocalTraining,
     encoded: bool,
     query_weights: layers.Weights,
-    table: tf.Tensor,
-    history: tf.Tensor,
-    seeds: tf.Tensor,
+    received: ReceivedItems,
+    block: Block,
 ) -> _Leaves:
     """Copies the model once a user only where that is needed: the sum of gradients is the gradient of the sum."""
-    users = tf.shape(history)[0]
+    users = tf.shape(block["history"])[0]
     query_per_user = encoded or training.local_steps > 1 or training.query_clip_norm is not None
     items_per_user = encoded or training.item_clip_norm is not None
-    rows = training.objective.rows(history, seeds, table.shape[0])
+    rows = training.objective.rows(block, received.num_items)
     if rows is not None:
-        items = tf.gather(table, tf.maximum(rows, 0))
+        items = received.of(rows)
         items_per_user = True
+    elif received.ids is not None:
+        raise ValueError("The objective scores the whole table, and only some rows were sent.")
     else:
-        items = _stack(table, users) if items_per_user else table
+        items = _stack(received.vectors, users) if items_per_user else received.vectors
     query = {name: _stack(value, users) if query_per_user else value for name, value in query_weights.items()}
     return _Leaves(query, items, rows, query_per_user, items_per_user)
 
@@ -128,7 +156,7 @@ def _stack(value: tf.Tensor, users: tf.Tensor) -> tf.Tensor:
 
 
 def _train(
-    training: LocalTraining, leaves: _Leaves, weights: tf.Tensor, history: tf.Tensor, seeds: tf.Tensor
+    training: LocalTraining, leaves: _Leaves, weights: tf.Tensor, block: Block
 ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
     """Local steps.
 
@@ -139,11 +167,11 @@ def _train(
         Updates of the query tower, one a user or else weighted and summed; weighted item gradients; losses of the first
         step, [users].
     """
-    step_seeds = tf.bitcast(randomness.bits(seeds, training.local_steps, "local steps"), tf.int32)
+    step_seeds = tf.bitcast(randomness.bits(block["seed"], training.local_steps, "local steps"), tf.int32)
     query, losses = dict(leaves.query), []
     with tf.GradientTape(watch_accessed_variables=False) as item_tape:
         item_tape.watch(leaves.items)
-        loss_fn = training.objective.prepare(training.query_tower, leaves.items, history, leaves.rows)
+        loss_fn = training.objective.prepare(training.query_tower, leaves.items, block, leaves.rows)
         for step in range(training.local_steps):
             with tf.GradientTape(watch_accessed_variables=False) as query_tape:
                 query_tape.watch(query)
@@ -176,7 +204,7 @@ def _sum_query(
             update = {name: tf.tensordot(weights, value, 1) for name, value in update.items()}
         else:
             encoded = {name: encode("query", value * _beside(weights, value)) for name, value in update.items()}
-            update = {name: tf.reduce_sum(value, axis=0) for name, value in encoded.items()}
+            update = {name: _integer_sum(value) for name, value in encoded.items()}
     first = 1 if leaves.query_per_user else 0
     return collections.OrderedDict(
         (name, tf.ensure_shape(update[name], weight.shape[first:])) for name, weight in leaves.query.items()
@@ -189,7 +217,7 @@ def _sum_items(
     leaves: _Leaves,
     gradient: tf.Tensor,
     weights: tf.Tensor,
-    num_items: tf.Tensor,
+    num_items: int,
 ) -> tf.Tensor:
     rows = leaves.rows
     bounded = encode is not None or training.item_clip_norm is not None
@@ -200,6 +228,9 @@ def _sum_items(
         gradient = gradient * _beside(scale, gradient)
     if encode is not None:
         gradient = encode("items", gradient)
+        if rows is None:
+            return _integer_sum(gradient)
+        gradient = tf.cast(gradient, tf.int64)
     if rows is not None:
         return _scatter_sum(rows, gradient, num_items)
     return tf.reduce_sum(gradient, axis=0) if leaves.items_per_user else gradient
@@ -230,7 +261,7 @@ def combine_rows(rows: tf.Tensor, gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Te
     return ids, tf.reshape(sums, shape) * tf.cast(ids >= 0, tf.float32)[:, :, tf.newaxis]
 
 
-def _scatter_sum(rows: tf.Tensor, values: tf.Tensor, num_rows: tf.Tensor) -> tf.Tensor:
+def _scatter_sum(rows: tf.Tensor, values: tf.Tensor, num_rows: int) -> tf.Tensor:
     """Sums [..., d] values by their rows, [...], to [num_rows, d]; negative rows go to a last one that is cut off."""
     places = tf.reshape(tf.where(rows >= 0, rows, num_rows), [-1, 1])
     dimension = values.shape[-1]

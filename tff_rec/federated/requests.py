@@ -110,8 +110,8 @@ def persistent_decoys(
     items with the smallest keys that the device does not have. A device that gets a positive more keeps the decoys it
     had, but for that item, and adds others up to the new number.
 
-    The server learns nothing from repetition only if the device asks for all its positives each time: a device that
-    asks for a part of them would need decoys that go with that part.
+    The server learns nothing from repetition only if the device asks for all its positives each time, or for a part of
+    them with the decoys that go with that part (`decoys_by_place`).
 
     Args:
         positives: Of each device.
@@ -128,6 +128,28 @@ def persistent_decoys(
         raise ValueError(f"There are {len(secrets)} secrets for {len(positives)} devices.")
     keys = (_keyed_uniform(secret, num_items) for secret in secrets)
     return item_sets([_decoys(own, key, rho, weights) for own, key in zip(_each(positives), keys, strict=True)])
+
+
+def decoys_by_place(positives: ItemSets, decoys: ItemSets, rho: int, seeds: Sequence[Sequence[int]]) -> np.ndarray:
+    """Pairs every positive with decoys, so that a device that trains on a part of its history asks for that part's.
+
+    Whenever a positive is asked for, so are its decoys: over rounds they are told apart by nothing.
+
+    Args:
+        positives: Of each device.
+        decoys: Of each device, at most `rho` a positive.
+        rho: Decoys a positive.
+        seeds: Of NumPy's generator, one a device: in what order its decoys are paired.
+
+    Returns:
+        int32 [positives of all devices, rho], -1 where a device has too few decoys.
+    """
+    paired = np.full((len(positives.items), rho), -1, np.int32)
+    for device, seed in enumerate(seeds):
+        cells = paired[positives.offsets[device] : positives.offsets[device + 1]].reshape(-1)
+        rng, own = np.random.default_rng(seed), decoys[device]
+        cells[rng.permutation(len(cells))[: len(own)]] = rng.permutation(own)
+    return paired
 
 
 def shuffled_requests(positives: ItemSets, decoys: ItemSets, rng: np.random.Generator) -> ItemSets:

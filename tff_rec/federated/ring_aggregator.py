@@ -13,31 +13,39 @@ import tensorflow_federated as tff
 from tff_rec.federated.aggregators import FixedPoint, check_bounds, weighted_bounds
 from tff_rec.federated.secret_sharing import Ring
 
+_WORD_BITS = 32
+
 
 def block_uploads(values: tf.Tensor, ring: Ring) -> tf.Tensor:
-    """Uploads of all devices of a block, whose rings lie within it: int64 [users, ...] → int64 [users, ...].
+    """Uploads of all devices of a block, whose rings lie within it: signed → unsigned integers [users, ...].
 
     A device's upload is its vector, less the shares that it sent, plus those that it received. Over the block, the sum
-    of uploads modulo 2^b is the sum of vectors. Entry [i, ...] must mean the same for all users.
+    of uploads modulo 2^b is the sum of vectors. Entry [i, ...] must mean the same for all users. Words have 32 bits
+    where that is enough, else 64.
 
     Raises:
         tf.errors.InvalidArgumentError: A value is out of range (as NaN is, once encoded), or the block has fewer users
             than a ring needs or more than `max_users`.
     """
-    users = tf.shape(values)[0]
+    users, limit = tf.shape(values)[0], tf.constant(ring.value_limit, values.dtype)
     checks = [
         tf.debugging.assert_greater_equal(users, ring.fewest, f"A block needs {ring.fewest} users to form a ring."),
         tf.debugging.assert_less_equal(users, ring.max_users, f"A block has at most {ring.max_users} users."),
-        tf.debugging.assert_less_equal(values, tf.constant(ring.value_limit, tf.int64), "A value is out of range."),
-        tf.debugging.assert_greater_equal(values, tf.constant(-ring.value_limit, tf.int64), "A value is out of range."),
+        tf.debugging.assert_less_equal(tf.reduce_max(values), limit, "A value is out of range."),
+        tf.debugging.assert_greater_equal(tf.reduce_min(values), -limit, "A value is out of range."),
     ]
-    with tf.control_dependencies([check for check in checks if check is not None]):
-        total = tf.bitcast(values, tf.uint64)
+    signed, word = (tf.int32, tf.uint32) if ring.modulus_bits <= _WORD_BITS else (tf.int64, tf.uint64)
+    sent, received = [], []
     for distance in range(1, ring.shares):
         seed = tf.random.uniform([2], maxval=tf.int64.max, dtype=tf.int64)
-        sent = tf.random.stateless_uniform(tf.shape(values), seed, minval=None, maxval=None, dtype=tf.uint64)
-        total = total - sent + tf.gather(sent, _predecessors(users, ring, distance))
-    return tf.bitcast(tf.bitwise.bitwise_and(total, tf.constant(int(ring.mask), tf.uint64)), tf.int64)
+        sent.append(tf.random.stateless_uniform(tf.shape(values), seed, minval=None, maxval=None, dtype=signed))
+        received.append(tf.gather(sent[-1], _predecessors(users, ring, distance)))
+    with tf.control_dependencies([check for check in checks if check is not None]):
+        kept = tf.cast(values, signed)
+    total = tf.bitcast(tf.add_n([kept, *received]) - tf.add_n(sent), word)
+    if ring.modulus_bits in (_WORD_BITS, 2 * _WORD_BITS):
+        return total
+    return tf.bitwise.bitwise_and(total, tf.constant(int(ring.mask), word))
 
 
 class RingMeanFactory(tff.aggregators.WeightedAggregationFactory):
@@ -63,7 +71,7 @@ class RingMeanFactory(tff.aggregators.WeightedAggregationFactory):
         self._num_items = num_items
 
     def encode(self, name: str, value: tf.Tensor) -> tf.Tensor:
-        """Uploads of part `name` of a block's contributions: float32 [users, ...] → int64 [users, ...].
+        """Uploads of part `name` of a block's contributions: float32 [users, ...] → unsigned [users, ...].
 
         Raises:
             ValueError: Item gradients are not those of the whole table.

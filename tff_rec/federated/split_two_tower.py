@@ -10,16 +10,43 @@ A round in four typed parts:
 
 With plain aggregation a split round equals a round in which devices hold both towers (`unsplit_two_tower`), since the
 pull-back is linear.
+
+Which item vectors a device works with is the objective's matter: the whole table, or the rows that it asks for. In this
+process every TFF client is handed the whole table, and a device that asks for rows reads those alone;
+`select_two_tower` hands out only the rows, with the same result.
+
+The paper's symbols: θu, the query tower, and θv, the candidate tower, are the two parts of the state's weights; β1, β2
+and τ of its FedAdam are `beta_1`, `beta_2` and `epsilon` of `tff.learning.optimizers.build_adam`; the K clients of a
+round are its cohort; V⁺ is a history, V⁻ are the decoys, ρ a positive.
 """
 
 import collections
+import dataclasses
 from typing import Any
 
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_rec.federated import aggregators, contributions, stages
+from tff_rec.federated import aggregators, contributions, row_release, stages, table_codings
+from tff_rec.models.objectives import Block
 from tff_rec.models.two_tower import TwoTower
+
+
+@dataclasses.dataclass(frozen=True)
+class Transport:
+    """How item vectors travel, and when their summed gradients may be used.
+
+    Attributes:
+        coding: How vectors are written on their way to devices.
+        minimum_requesters: Fewest devices of a cohort that must ask for a row for its gradient to be released; 1 for an
+            objective over the whole table, which nobody asks for.
+    """
+
+    coding: table_codings.TableCoding = table_codings.FLOAT32
+    minimum_requesters: int = 1
+
+
+WHOLE_TABLE = Transport()
 
 
 def build_split_two_tower(
@@ -27,11 +54,12 @@ def build_split_two_tower(
     training: contributions.LocalTraining,
     optimizers: stages.ServerOptimizers,
     aggregator: aggregators.UserMeanFactory | None = None,
+    transport: Transport = WHOLE_TABLE,
 ) -> tff.learning.templates.LearningProcess:
-    """Builds the process `(<state@SERVER, {<history=int32[?,?], seed=int32[?]>*}@CLIENTS> -> <state, metrics>)`.
+    """Builds the process `(<state@SERVER, {<history=int32[?,?], seed=int32[?], …>*}@CLIENTS> -> <state, metrics>)`.
 
-    A TFF client is a group of devices: each element of its dataset is a block of users. The state's
-    `global_model_weights.trainable` are the query tower's weights, then the candidate tower's, as in
+    A TFF client is a group of devices: each element of its dataset is a block of users (`stages.block_type`). The
+    state's `global_model_weights.trainable` are the query tower's weights, then the candidate tower's, as in
     `model.trainable_weights`; they begin as they stand in `model`.
 
     Args:
@@ -40,19 +68,18 @@ def build_split_two_tower(
         optimizers: At the server. They see minus the mean update of the query tower, and the mean gradient of the
             candidate tower.
         aggregator: From users to their mean; plain by default.
+        transport: Of the item vectors.
     """
-    aggregator = aggregator or aggregators.PlainMeanFactory()
-    encode = aggregator.encode
+    aggregator = released(aggregator or aggregators.PlainMeanFactory(), transport)
+    num_items = model.candidate_tower.num_items
 
     def what_is_sent(query: stages.Named, candidate: stages.Named) -> collections.OrderedDict[str, Any]:
-        table = model.candidate_embeddings(candidate)
-        return collections.OrderedDict(query=collections.OrderedDict(query), items=table)
+        items = transport.coding.encode(model.candidate_embeddings(candidate))
+        return collections.OrderedDict(query=collections.OrderedDict(query), items=items)
 
-    def block_sum(sent: Any, history: tf.Tensor, seeds: tf.Tensor) -> collections.OrderedDict[str, Any]:
-        return contributions.block_sum(training, encode, sent["query"], sent["items"], history, seeds)
-
-    def candidate_gradients(candidate: list[tf.Tensor], mean: Any) -> list[tf.Tensor]:
-        return stages.pull_back(model, candidate, mean["items"])
+    def block_sum(sent: Any, block: Block) -> collections.OrderedDict[str, Any]:
+        received = contributions.ReceivedItems(num_items, transport.coding.decode(sent["items"]))
+        return released_block_sum(training, aggregator, transport, sent["query"], received, block)
 
     return stages.compose(
         model,
@@ -60,5 +87,46 @@ def build_split_two_tower(
         aggregator,
         what_is_sent=what_is_sent,
         block_sum=block_sum,
-        candidate_gradients=candidate_gradients,
+        sums=sums(model, transport),
+        candidate_gradients=candidate_gradients(model),
     )
+
+
+def released(aggregator: aggregators.UserMeanFactory, transport: Transport) -> aggregators.UserMeanFactory:
+    """The aggregator behind the transport's minimum of requesters, if it has one."""
+    if transport.minimum_requesters == 1:
+        return aggregator
+    return row_release.RowReleaseFactory(aggregator, transport.minimum_requesters)
+
+
+def released_block_sum(
+    training: contributions.LocalTraining,
+    aggregator: aggregators.UserMeanFactory,
+    transport: Transport,
+    query: stages.Named,
+    received: contributions.ReceivedItems,
+    block: Block,
+) -> collections.OrderedDict[str, Any]:
+    """`contributions.block_sum`, and who asked for what where a minimum of requesters has to be met."""
+    total = contributions.block_sum(training, aggregator.encode, query, received, block)
+    if transport.minimum_requesters > 1:
+        rows = training.objective.rows(block, received.num_items)
+        if rows is None:
+            raise ValueError("Nobody asks for rows of a table that all receive: leave minimum_requesters at 1.")
+        total[row_release.REQUESTERS] = row_release.count_requesters(rows, received.num_items)
+    return total
+
+
+def sums(model: TwoTower, transport: Transport) -> stages.Sums:
+    """Shapes of what a block sums."""
+    num_items = model.candidate_tower.num_items
+    items = tf.TensorSpec([num_items, model.candidate_tower.dimension])
+    shapes = collections.OrderedDict(query=stages.weight_shapes(model.query_tower), items=items)
+    if transport.minimum_requesters > 1:
+        shapes[row_release.REQUESTERS] = row_release.counts_spec(num_items)
+    return shapes
+
+
+def candidate_gradients(model: TwoTower) -> stages.CandidateGradients:
+    """From the mean of item gradients, at the server, to the gradients of the candidate tower's weights."""
+    return lambda candidate, mean: stages.pull_back(model, candidate, mean["items"])

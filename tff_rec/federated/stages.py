@@ -14,15 +14,15 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_rec.federated.aggregators import UserMeanFactory
+from tff_rec.models import layers
+from tff_rec.models.objectives import Block
 from tff_rec.models.two_tower import TwoTower
-
-BLOCK_TYPE = tff.SequenceType(
-    collections.OrderedDict(history=tff.TensorType(np.int32, [None, None]), seed=tff.TensorType(np.int32, [None]))
-)
 
 Named = dict[str, tf.Tensor]
 WhatIsSent = Callable[[Named, Named], collections.OrderedDict[str, Any]]
-BlockSum = Callable[[Any, tf.Tensor, tf.Tensor], collections.OrderedDict[str, Any]]
+BlockSum = Callable[[Any, Block], collections.OrderedDict[str, Any]]
+Sums = collections.OrderedDict[str, Any]
+Zeros = Callable[[], Any]
 CandidateGradients = Callable[[list[tf.Tensor], Any], list[tf.Tensor]]
 
 
@@ -41,6 +41,7 @@ def compose(
     *,
     what_is_sent: WhatIsSent,
     block_sum: BlockSum,
+    sums: Sums,
     candidate_gradients: CandidateGradients,
 ) -> tff.learning.templates.LearningProcess:
     """Builds `(<state@SERVER, {<history=int32[?,?], seed=int32[?]>*}@CLIENTS> -> <state, metrics>)`.
@@ -51,13 +52,14 @@ def compose(
             candidate tower.
         aggregator: From users to their mean.
         what_is_sent: From the weights of the query and of the candidate tower, by name, to what every device gets.
-        block_sum: From what was sent, and a block's `history` and `seed`, to the sums over its users: the keys and
-            shapes of what was sent, and `loss` and `weight`.
+        block_sum: From what was sent, and a block, to the sums over its users: `sums`, and `loss` and `weight`.
+        sums: Shapes and types of what is summed. Floats become integers where the aggregator encodes.
         candidate_gradients: From the candidate tower's weights and the mean over users, at the server, to the
             gradients of those weights.
     """
     distributor = build_distributor(model, what_is_sent)
-    client_work = build_client_work(distributor, block_sum, tf.float32 if aggregator.encode is None else tf.int64)
+    zeros = zero_sums(sums, tf.float32 if aggregator.encode is None else tf.int64)
+    client_work = build_client_work(distributor, block_type(model), block_sum, zeros)
     result_type = client_work.next.type_signature.result.result.member
     aggregation = aggregator.create(result_type.update, result_type.update_weight)
     mean_type = aggregation.next.type_signature.result.result.member
@@ -111,19 +113,19 @@ def build_distributor(model: TwoTower, what_is_sent: WhatIsSent) -> tff.learning
 
 
 def build_client_work(
-    distributor: tff.learning.templates.DistributionProcess, block_sum: BlockSum, dtype: tf.DType
+    distributor: tff.learning.templates.DistributionProcess,
+    blocks_type: tff.SequenceType,
+    block_sum: BlockSum,
+    zeros: Zeros,
 ) -> tff.learning.templates.ClientWorkProcess:
     """`(<()@SERVER, sent@CLIENTS, blocks@CLIENTS> -> <(), ClientResult@CLIENTS, ()>)`."""
     sent_type = distributor.next.type_signature.result.result.member
 
-    @tff.tensorflow.computation(sent_type, BLOCK_TYPE)
+    @tff.tensorflow.computation(sent_type, blocks_type)
     def work(sent: Any, blocks: Any) -> tff.learning.templates.ClientResult:
         @tf.function
         def over_blocks(sent: Any, blocks: Any) -> Any:
-            total = _zeros(sent, dtype)
-            for block in iter(blocks.with_options(_plain_iteration())):
-                total = tf.nest.map_structure(tf.add, total, block_sum(sent, block["history"], block["seed"]))
-            return total
+            return sum_over_blocks(lambda block: block_sum(sent, block), blocks, zeros)
 
         total = over_blocks(sent, blocks)
         weight = total.pop("weight")
@@ -132,7 +134,7 @@ def build_client_work(
     @tff.federated_computation(
         _no_state.type_signature.result,
         tff.FederatedType(sent_type, tff.CLIENTS),
-        tff.FederatedType(BLOCK_TYPE, tff.CLIENTS),
+        tff.FederatedType(blocks_type, tff.CLIENTS),
     )
     def next_fn(state: Any, sent: Any, blocks: Any) -> Any:
         result = tff.federated_map(work, (sent, blocks))
@@ -185,11 +187,38 @@ def _no_state() -> Any:
     return tff.federated_value((), tff.SERVER)
 
 
-def _zeros(sent: Any, dtype: tf.DType) -> Any:
-    total = tf.nest.map_structure(lambda value: tf.zeros(value.shape, dtype), collections.OrderedDict(sent))
-    total["loss"] = tf.zeros([], dtype)
-    total["weight"] = tf.zeros([], dtype)
+def block_type(model: TwoTower) -> tff.SequenceType:
+    """Blocks as the model's objective reads them: `{<history=int32[?,?], seed=int32[?], …>}*`."""
+    more = collections.OrderedDict((key, tff.TensorType(np.int32, [None, None])) for key in model.objective.block_keys)
+    return tff.SequenceType(
+        collections.OrderedDict(
+            history=tff.TensorType(np.int32, [None, None]), seed=tff.TensorType(np.int32, [None]), **more
+        )
+    )
+
+
+def zero_sums(sums: Sums, dtype: tf.DType) -> Zeros:
+    """What a sum over blocks begins with; `dtype` takes the place of floats."""
+    scalar = tf.TensorSpec([], tf.float32)
+    specs = collections.OrderedDict(sums, loss=scalar, weight=scalar)
+
+    def zero(spec: tf.TensorSpec) -> tf.Tensor:
+        return tf.zeros(spec.shape, dtype if spec.dtype.is_floating else spec.dtype)
+
+    return lambda: tf.nest.map_structure(zero, specs)
+
+
+def sum_over_blocks(block_sum: Callable[[Block], Any], blocks: tf.data.Dataset, zeros: Zeros) -> Any:
+    """The sum of `block_sum` over a TFF client's blocks, one after the other; inside a `tf.function`."""
+    total = zeros()
+    for block in iter(blocks.with_options(_plain_iteration())):
+        total = tf.nest.map_structure(tf.add, total, block_sum(block))
     return total
+
+
+def weight_shapes(tower: layers.Tower) -> collections.OrderedDict[str, tf.TensorSpec]:
+    """Of a tower's weights, by name."""
+    return collections.OrderedDict((name, tf.TensorSpec(shape)) for name, (shape, _) in tower.weight_specs().items())
 
 
 def _plain_iteration() -> tf.data.Options:

@@ -12,6 +12,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_rec.federated import aggregators, contributions, stages
+from tff_rec.models.objectives import Block
 from tff_rec.models.two_tower import TwoTower
 
 
@@ -43,10 +44,11 @@ def build_unsplit_two_tower(
         )
 
     @tf.autograph.experimental.do_not_convert
-    def block_sum(sent: Any, history: tf.Tensor, seeds: tf.Tensor) -> collections.OrderedDict[str, Any]:
+    def block_sum(sent: Any, block: Block) -> collections.OrderedDict[str, Any]:
         names, candidate = list(sent["candidate"]), list(sent["candidate"].values())
         table = model.candidate_embeddings(sent["candidate"])
-        sums = contributions.block_sum(training, None, sent["query"], table, history, seeds)
+        received = contributions.ReceivedItems(model.candidate_tower.num_items, table)
+        sums = contributions.block_sum(training, None, sent["query"], received, block)
         gradients = stages.pull_back(model, candidate, sums["items"])
         return collections.OrderedDict(
             query=sums["query"],
@@ -65,5 +67,8 @@ def build_unsplit_two_tower(
         aggregator,
         what_is_sent=what_is_sent,
         block_sum=block_sum,
+        sums=collections.OrderedDict(
+            query=stages.weight_shapes(model.query_tower), candidate=stages.weight_shapes(model.candidate_tower)
+        ),
         candidate_gradients=candidate_gradients,
     )

@@ -5,7 +5,7 @@ rows it needs, the user's positives and negatives drawn on the device, and sees 
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -14,8 +14,10 @@ import tensorflow as tf
 from tff_rec.models import layers, randomness
 from tff_rec.models.query_towers import QueryTower
 
+Block = Mapping[str, tf.Tensor]
+"""Users to train at once: `history`, int32 [users, n], padded at the end with PADDING; `seed`, int32 [users]."""
 PADDING = -1
-_MASKED = -1e9
+MASKED = -1e9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,17 +96,22 @@ class Objective(Protocol):
         """Of queries and item vectors."""
         ...
 
-    def rows(self, history: tf.Tensor, seeds: tf.Tensor, num_items: int) -> tf.Tensor | None:
+    @property
+    def block_keys(self) -> tuple[str, ...]:
+        """What a block carries besides `history` and `seed`: int32 [users, any] each."""
+        ...
+
+    def rows(self, block: Block, num_items: int) -> tf.Tensor | None:
         """Ids of the item vectors that the device needs, int32 [users, rows]; None for the whole table."""
         ...
 
-    def prepare(self, tower: QueryTower, vectors: tf.Tensor, history: tf.Tensor, rows: tf.Tensor | None) -> LossFn:
+    def prepare(self, tower: QueryTower, vectors: tf.Tensor, block: Block, rows: tf.Tensor | None) -> LossFn:
         """Does what depends on the item vectors alone; returns what depends on the weights.
 
         Args:
             tower: The query tower.
             vectors: Those of `rows`, float32 [users, rows, d]; or the table, float32 [items, d] or one a user.
-            history: int32 [users, n], padded with PADDING.
+            block: Of the same users.
             rows: As `rows` returned them.
 
         Returns:
@@ -124,15 +131,17 @@ class FullSoftmax:
 
     similarity: Similarity
     pairs: PairsFn = next_items
+    block_keys = ()
 
-    def rows(self, history: tf.Tensor, seeds: tf.Tensor, num_items: int) -> tf.Tensor | None:
+    def rows(self, block: Block, num_items: int) -> tf.Tensor | None:
         """None: the whole table."""
-        del history, seeds, num_items
+        del block, num_items
         return None
 
-    def prepare(self, tower: QueryTower, vectors: tf.Tensor, history: tf.Tensor, rows: tf.Tensor | None) -> LossFn:
+    def prepare(self, tower: QueryTower, vectors: tf.Tensor, block: Block, rows: tf.Tensor | None) -> LossFn:
         """As `Objective.prepare`; `vectors` is the table, float32 [items, d] or one a user."""
         del rows
+        history = block["history"]
         mask = history_mask(history)
         items = tf.maximum(history, 0)
         own = tf.gather(vectors, items, batch_dims=vectors.shape.rank - 2) * mask[:, :, tf.newaxis]
@@ -145,13 +154,13 @@ class FullSoftmax:
             if pairs.queries.shape[1] == 1:
                 logits = tf.repeat(logits, tf.shape(labels)[1], axis=1)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-            return _mean_over_positives(losses, pairs.positives >= 0)
+            return mean_over_positives(losses, pairs.positives >= 0)
 
         return loss
 
     def num_positives(self, history: tf.Tensor) -> tf.Tensor:
         """As `Objective.num_positives`."""
-        return _num_positives(self.pairs, history)
+        return num_positives(self.pairs, history)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,9 +182,11 @@ class SampledSoftmax:
     num_negatives: int
     probabilities: np.ndarray | None = None
     pairs: PairsFn = next_items
+    block_keys = ()
 
-    def rows(self, history: tf.Tensor, seeds: tf.Tensor, num_items: int) -> tf.Tensor | None:
+    def rows(self, block: Block, num_items: int) -> tf.Tensor | None:
         """The history, then a draw for each of its places, `num_negatives` times; PADDING where nothing is needed."""
+        history, seeds = block["history"], block["seed"]
         shape = tf.shape(history)
         count = shape[1] * self.num_negatives
         if self.probabilities is None:
@@ -188,13 +199,14 @@ class SampledSoftmax:
         # A place's draws stand together in the stream, so that they do not depend on how far the history is padded.
         negatives = tf.transpose(tf.reshape(negatives, [shape[0], shape[1], self.num_negatives]), [0, 2, 1])
         negatives = tf.reshape(negatives, [shape[0], count])
-        unused = _contains(history, negatives)
+        unused = contains(history, negatives)
         unused |= tf.tile(history < 0, [1, self.num_negatives])
         return tf.concat([history, tf.where(unused, PADDING, negatives)], axis=1)
 
-    def prepare(self, tower: QueryTower, vectors: tf.Tensor, history: tf.Tensor, rows: tf.Tensor | None) -> LossFn:
+    def prepare(self, tower: QueryTower, vectors: tf.Tensor, block: Block, rows: tf.Tensor | None) -> LossFn:
         """As `Objective.prepare`; `vectors` are those of `rows`, float32 [users, rows, d]."""
         assert rows is not None, "SampledSoftmax needs the rows it named."
+        history = block["history"]
         users, length, mask = tf.shape(history)[0], tf.shape(history)[1], history_mask(history)
         own, _ = tf.split(vectors, [length, length * self.num_negatives], axis=1)
         own *= mask[:, :, tf.newaxis]
@@ -205,16 +217,16 @@ class SampledSoftmax:
         def loss(weights: layers.Weights, seeds: tf.Tensor | None) -> tf.Tensor:
             pairs = self.pairs(tower, weights, own, mask, seeds)
             scores = _scores_by_place(self.similarity.prepare_queries(pairs.queries), candidates, tf.shape(ids))
-            scores = tf.where(ids >= 0, scores if offset is None else scores - offset, _MASKED)
+            scores = tf.where(ids >= 0, scores if offset is None else scores - offset, MASKED)
             first = length - tf.shape(pairs.positives)[1]
             valid = tf.pad(pairs.positives, [[0, 0], [first, 0]], constant_values=PADDING) >= 0
-            return _mean_over_positives(tf.reduce_logsumexp(scores, axis=1) - scores[:, 0], valid)
+            return mean_over_positives(tf.reduce_logsumexp(scores, axis=1) - scores[:, 0], valid)
 
         return loss
 
     def num_positives(self, history: tf.Tensor) -> tf.Tensor:
         """As `Objective.num_positives`."""
-        return _num_positives(self.pairs, history)
+        return num_positives(self.pairs, history)
 
     def _log_expected_count(self, ids: tf.Tensor) -> tf.Tensor | None:
         if self.probabilities is None:
@@ -243,12 +255,12 @@ def mean_losses(
     tower: QueryTower,
     weights: layers.Weights,
     vectors: tf.Tensor,
-    history: tf.Tensor,
+    block: Block,
     rows: tf.Tensor | None,
     seeds: tf.Tensor | None,
 ) -> tf.Tensor:
     """Mean loss of each user, float32 [users], in one step; arguments as in `Objective.prepare` and what it returns."""
-    return objective.prepare(tower, vectors, history, rows)(weights, seeds)
+    return objective.prepare(tower, vectors, block, rows)(weights, seeds)
 
 
 def history_mask(history: tf.Tensor) -> tf.Tensor:
@@ -261,17 +273,20 @@ def _positions(mask: tf.Tensor) -> tf.Tensor:
     return tf.where(mask > 0, places, PADDING)
 
 
-def _num_positives(pairs: PairsFn, history: tf.Tensor) -> tf.Tensor:
+def num_positives(pairs: PairsFn, history: tf.Tensor) -> tf.Tensor:
+    """Number of predictions of each user: int32 [users, n] → float32 [users]."""
     items = tf.reduce_sum(history_mask(history), axis=1)
     return tf.maximum(items - 1.0, 0.0) if pairs is next_items else items
 
 
-def _mean_over_positives(losses: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
+def mean_over_positives(losses: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
+    """Mean of each user's valid losses: float32 and bool [users, n] → float32 [users], 0 for a user without any."""
     mask = tf.cast(valid, tf.float32)
     return tf.math.divide_no_nan(tf.reduce_sum(losses * mask, axis=1), tf.reduce_sum(mask, axis=1))
 
 
-def _contains(history: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+def contains(history: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+    """Whether each of a user's items is in its history: int32 [users, n] and [users, m] → bool [users, m]."""
     ordered = tf.sort(history, axis=1)
     places = tf.minimum(tf.searchsorted(ordered, items), tf.shape(history)[1] - 1)
     return tf.equal(tf.gather(ordered, places, batch_dims=1), items)

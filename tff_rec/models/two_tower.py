@@ -69,14 +69,14 @@ class TwoTower(tfrs.Model):
         """Weighted mean over users of the objective, for a block (`history` int32 [users, n], `seed` int32 [users])."""
         history, seeds = inputs["history"], inputs["seed"]
         table = self.candidate_embeddings()
-        rows = self.objective.rows(history, seeds, self.candidate_tower.num_items)
+        rows = self.objective.rows(inputs, self.candidate_tower.num_items)
         vectors = table if rows is None else tf.gather(table, tf.maximum(rows, 0))
         losses = objectives.mean_losses(
             self.objective,
             self.query_tower,
             own_weights(self.query_tower),
             vectors,
-            history,
+            inputs,
             rows,
             seeds if training else None,
         )

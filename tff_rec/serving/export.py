@@ -1,8 +1,8 @@
 """A two-tower model as a SavedModel that core TensorFlow serves: item ids in, item ids and scores out.
 
 The candidate tower is run once; what is served is its table, the query tower's weights and the ids. No line of this
-package is needed to serve. Signatures, both with `history`, string [batch, length]: item ids as the data set writes
-them, oldest first; empty strings and ids outside the catalogue are passed over.
+package is needed to serve. Signatures for servers, both with `history`, string [batch, length]: item ids as the data
+set writes them, oldest first; empty strings and ids outside the catalogue are passed over.
 
 - `recommend(history)`: `item_ids` (string [batch, k]) and `scores` (float32 [batch, k]), best first, without the
   history. Where fewer than k items are left the rest is empty strings and the lowest float32.
@@ -10,6 +10,10 @@ them, oldest first; empty strings and ids outside the catalogue are passed over.
   one outside the catalogue.
 
 A user without a history is served by popularity.
+
+Two more are for devices that keep their history to themselves (`device`): `item_vectors(item_ids)` gives `vectors`
+(float32 [n, d]), and `score_vectors(history_vectors, candidate_vectors)`, which runs on the device, `scores` (float32
+[n]).
 """
 
 import pathlib
@@ -22,9 +26,9 @@ from tff_rec.data.features import ItemVocabulary
 from tff_rec.errors import InputError
 from tff_rec.models.two_tower import TwoTower, own_weights
 from tff_rec.serving import folder
+from tff_rec.serving.catalogue import LOWEST, Catalogue, close, frozen, titles_by_id
 
-LOWEST = float(np.finfo(np.float32).min)
-_TOLERANCE = 1e-4
+_SIGNATURES = ("recommend", "score", "item_vectors", "score_vectors")
 
 
 def export_two_tower(
@@ -54,10 +58,9 @@ def export_two_tower(
     _check(model, vocabulary, popularity, max_length, k)
     description = folder.Description(k, max_length, len(vocabulary), _in_words(model))
     with folder.replacing(directory) as new:
-        server = _Server(model, vocabulary, popularity, max_length, k)
-        signatures = {"recommend": server.recommend, "score": server.score}
-        tf.saved_model.save(server, str(new), signatures=signatures)
-        folder.write_extra(new, description, _by_id(titles, vocabulary))
+        server = _Server(model, Catalogue(vocabulary, k), popularity, max_length)
+        tf.saved_model.save(server, str(new), signatures={name: getattr(server, name) for name in _SIGNATURES})
+        folder.write_extra(new, description, titles_by_id(titles, vocabulary))
 
 
 def check_export(
@@ -90,38 +93,29 @@ def check_export(
 class _Server(tf.Module):
     """State and signatures of the SavedModel."""
 
-    def __init__(
-        self, model: TwoTower, vocabulary: ItemVocabulary, popularity: np.ndarray, max_length: int, k: int
-    ) -> None:
+    def __init__(self, model: TwoTower, catalogue: Catalogue, popularity: np.ndarray, max_length: int) -> None:
         super().__init__()
         table = model.candidate_embeddings()
         self.max_length = max_length
-        self.k = k
-        self.num_items = len(vocabulary)
-        self.item_ids = tf.constant(vocabulary.item_ids)
-        self.lookup = tf.lookup.StaticHashTable(
-            tf.lookup.KeyValueTensorInitializer(self.item_ids, tf.range(self.num_items)), default_value=-1
-        )
-        self.popularity = _frozen(popularity, "popularity")
-        self.vectors = _frozen(table, "vectors")
-        self.prepared = _frozen(model.objective.similarity.prepare(table), "prepared")
-        self.query_weights = [_frozen(value, "query_tower") for value in own_weights(model.query_tower).values()]
+        self.catalogue = catalogue
+        self.popularity = frozen(popularity, "popularity")
+        self.vectors = frozen(table, "vectors")
+        self.prepared = frozen(model.objective.similarity.prepare(table), "prepared")
+        self.query_weights = [frozen(value, "query_tower") for value in own_weights(model.query_tower).values()]
         # Bound methods: a tower in an attribute would be saved as a Keras layer.
         self.name_weights = model.query_tower.as_weights
         self.query = model.query_tower.query
+        self.prepare = model.objective.similarity.prepare
         self.normalise = model.objective.similarity.normalise
 
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.string, name="history")])
     def recommend(self, history: tf.Tensor) -> dict[str, tf.Tensor]:
         """The k best items outside the history."""
-        items = self.lookup.lookup(history)
+        items = self.catalogue.indices(history)
         queries, known = self._queries(items)
         scores = tf.matmul(queries, self.prepared, transpose_b=True)
         scores = tf.where(known, scores, self.popularity[tf.newaxis, :])
-        seen = self._seen(items)
-        best, places = tf.math.top_k(tf.where(seen, LOWEST, scores), self.k)
-        left_out = tf.gather(seen, places, batch_dims=1)
-        return {"item_ids": tf.where(left_out, "", tf.gather(self.item_ids, places)), "scores": best}
+        return self.catalogue.best(scores, self.catalogue.seen(items))
 
     @tf.function(
         input_signature=[
@@ -131,12 +125,32 @@ class _Server(tf.Module):
     )
     def score(self, history: tf.Tensor, item_ids: tf.Tensor) -> dict[str, tf.Tensor]:
         """Scores of given items."""
-        queries, known = self._queries(self.lookup.lookup(history))
-        items = self.lookup.lookup(item_ids)
+        queries, known = self._queries(self.catalogue.indices(history))
+        items = self.catalogue.indices(item_ids)
         places = tf.maximum(items, 0)
         scores = tf.linalg.matvec(tf.gather(self.prepared, places), queries)
         scores = tf.where(known, scores, tf.gather(self.popularity, places))
         return {"scores": tf.where(items >= 0, scores, LOWEST)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="item_ids")])
+    def item_vectors(self, item_ids: tf.Tensor) -> dict[str, tf.Tensor]:
+        """What the server gives a device that asks for items; zeros for an id that it does not know."""
+        items = self.catalogue.indices(item_ids)
+        known = tf.cast(items >= 0, tf.float32)[:, tf.newaxis]
+        return {"vectors": tf.gather(self.vectors, tf.maximum(items, 0)) * known}
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, None], tf.float32, name="history_vectors"),
+            tf.TensorSpec([None, None], tf.float32, name="candidate_vectors"),
+        ]
+    )
+    def score_vectors(self, history_vectors: tf.Tensor, candidate_vectors: tf.Tensor) -> dict[str, tf.Tensor]:
+        """What a device computes with the vectors that it holds: scores of candidates after a history, oldest first."""
+        vectors = tf.ensure_shape(history_vectors, [None, self.vectors.shape[1]])[tf.newaxis, -self.max_length :]
+        weights = self.name_weights([tf.convert_to_tensor(value) for value in self.query_weights])
+        query = self.normalise(self.query(weights, vectors, tf.ones_like(vectors[:, :, 0])))
+        return {"scores": tf.linalg.matvec(self.prepare(candidate_vectors), query[0])}
 
     def _queries(self, items: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Queries, float32 [batch, d], of items (int32 [batch, n], -1 anywhere); and which histories hold an item."""
@@ -147,17 +161,6 @@ class _Server(tf.Module):
         vectors = tf.gather(self.vectors, tf.maximum(newest, 0)) * mask[:, :, tf.newaxis]
         weights = self.name_weights([tf.convert_to_tensor(value) for value in self.query_weights])
         return self.normalise(self.query(weights, vectors, mask)), tf.reduce_any(newest >= 0, axis=1, keepdims=True)
-
-    def _seen(self, items: tf.Tensor) -> tf.Tensor:
-        """Which items stand in each history: bool [batch, items]."""
-        rows = tf.repeat(tf.range(tf.shape(items)[0]), tf.shape(items)[1])
-        cells = tf.stack([rows, tf.reshape(items, [-1]) + 1], axis=1)
-        counts = tf.scatter_nd(cells, tf.ones_like(rows), [tf.shape(items)[0], self.num_items + 1])
-        return counts[:, 1:] > 0
-
-
-def _frozen(value: np.ndarray | tf.Tensor, name: str) -> tf.Variable:
-    return tf.Variable(tf.cast(value, tf.float32), trainable=False, name=name)
 
 
 def _known_last(items: tf.Tensor) -> tf.Tensor:
@@ -183,12 +186,6 @@ def _in_words(model: TwoTower) -> str:
     return " and ".join(type(tower).__name__ for tower in towers) + f", {model.candidate_tower.dimension} dimensions"
 
 
-def _by_id(titles: Mapping[str, str] | Sequence[str], vocabulary: ItemVocabulary) -> dict[str, str]:
-    if isinstance(titles, Mapping):
-        return {item_id: titles.get(item_id, "") for item_id in vocabulary.item_ids}
-    return dict(zip(vocabulary.item_ids, titles, strict=True))
-
-
 def _agrees(
     served: Mapping[str, Callable[..., dict[str, tf.Tensor]]],
     model: TwoTower,
@@ -206,7 +203,7 @@ def _agrees(
     found = vocabulary.index(ids)
     values = (expected[found], answer["scores"].numpy()[0, : len(ids)], again["scores"].numpy()[0])
     distinct = len(set(ids)) == len(best) and not np.isin(found, items).any()
-    return distinct and all(_close(value, best) for value in values)
+    return distinct and all(close(value, best) for value in values)
 
 
 def _brute_force(model: TwoTower, items: np.ndarray, max_length: int) -> np.ndarray:
@@ -214,8 +211,3 @@ def _brute_force(model: TwoTower, items: np.ndarray, max_length: int) -> np.ndar
     table = model.candidate_embeddings()
     queries = model.query_embeddings(tf.constant(items[np.newaxis, -max_length:], tf.int32), table)
     return model.objective.similarity.scores(queries[:, tf.newaxis], table).numpy()[0, 0]
-
-
-def _close(values: np.ndarray, expected: np.ndarray) -> bool:
-    scale = np.abs(expected).max(initial=0.0)
-    return values.shape == expected.shape and np.allclose(values, expected, rtol=_TOLERANCE, atol=_TOLERANCE * scale)

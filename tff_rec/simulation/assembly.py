@@ -10,12 +10,24 @@ import tensorflow_federated as tff
 
 from tff_rec.data import clients
 from tff_rec.data.features import ItemFeatures
-from tff_rec.federated import aggregators, contributions, split_two_tower, stages
-from tff_rec.models import objectives, query_towers, two_tower
+from tff_rec.federated import (
+    aggregators,
+    communication,
+    contributions,
+    ring_aggregator,
+    select_two_tower,
+    split_two_tower,
+    stages,
+    table_codings,
+)
+from tff_rec.federated.secret_sharing import Ring
+from tff_rec.models import objectives, query_towers, requested_softmax, two_tower
 from tff_rec.models.candidate_tower import CandidateTower
 from tff_rec.simulation.config import ModelConfig, TrainingConfig, TwoTowerConfig
 
+_CODINGS = {coding.name: coding for coding in (table_codings.FLOAT32, table_codings.FLOAT16, table_codings.INT8)}
 _WEIGHTINGS = {"positives": two_tower.by_positives, "equal": two_tower.equally}
+_SHORT_WORD = 32
 _LOSS_BOUND = 100.0
 _DEFAULT_CLIP_NORM = 10.0
 _OWN_TABLE_NUMBERS = 16_000_000
@@ -46,16 +58,22 @@ def build_model(
 
 def build_process(config: TwoTowerConfig, model: two_tower.TwoTower) -> tff.learning.templates.LearningProcess:
     """The split learning process of the options."""
-    return split_two_tower.build_split_two_tower(
-        model, local_training(config, model), server_optimizers(config.training), aggregator(config)
-    )
+    parts = local_training(config, model), server_optimizers(config.training), aggregator(config, model)
+    transport = split_two_tower.Transport(_CODINGS[config.transport.coding], config.transport.minimum_requesters)
+    if config.transport.items != "select":
+        return split_two_tower.build_split_two_tower(model, *parts, transport)
+    # A TFF client asks for the rows of all its users together, at most the whole table.
+    per_user = (config.model.max_length + 1) * (1 + config.transport.decoys) + config.transport.fresh_rows
+    users = math.ceil(config.training.clients_per_round / config.training.tff_clients) + users_per_block(config, model)
+    max_rows = min(model.candidate_tower.num_items, users * per_user)
+    return select_two_tower.build_select_two_tower(model, *parts, transport, max_rows=max_rows)
 
 
 def local_training(config: TwoTowerConfig, model: two_tower.TwoTower) -> contributions.LocalTraining:
     """What a device does."""
     training = config.training
     query_clip, item_clip = training.query_clip_norm, training.item_clip_norm
-    if training.aggregation == "secure":
+    if training.aggregation != "plain":
         # Integers need a range: a norm that training stays under unless the options say otherwise.
         query_clip, item_clip = query_clip or _DEFAULT_CLIP_NORM, item_clip or _DEFAULT_CLIP_NORM
     return contributions.LocalTraining(
@@ -69,18 +87,28 @@ def local_training(config: TwoTowerConfig, model: two_tower.TwoTower) -> contrib
     )
 
 
-def aggregator(config: TwoTowerConfig) -> aggregators.UserMeanFactory:
-    """Plain mean or secure sum."""
+def aggregator(config: TwoTowerConfig, model: two_tower.TwoTower) -> aggregators.UserMeanFactory:
+    """Plain mean, secure sum or ring."""
     training = config.training
     if training.aggregation == "plain":
         return aggregators.PlainMeanFactory()
-    return aggregators.secure_mean(
+    bounds = aggregators.weighted_bounds(
         query_bound=training.query_clip_norm or _DEFAULT_CLIP_NORM,
         item_bound=training.item_clip_norm or _DEFAULT_CLIP_NORM,
         weight_bound=float(config.model.max_length + 1) if training.weighting == "positives" else 1.0,
         loss_bound=_LOSS_BOUND,
         bits=training.secure_bits,
     )
+    if training.aggregation == "secure":
+        return aggregators.SecureMeanFactory(bounds, training.clients_per_round)
+    ring = Ring(
+        bounds["items"].limit,
+        training.clients_per_round,
+        training.ring_shares,
+        training.ring_size,
+        modulus_bits=number_bits(training),
+    )
+    return ring_aggregator.RingMeanFactory(bounds, ring, model.candidate_tower.num_items)
 
 
 def server_optimizers(training: TrainingConfig) -> stages.ServerOptimizers:
@@ -98,13 +126,19 @@ def as_datasets(blocks: Sequence[clients.Block], num_clients: int) -> list[tf.da
     return [functools.reduce(tf.data.Dataset.concatenate, hand) for hand in singles]
 
 
-def users_per_block(config: TwoTowerConfig, num_items: int) -> int:
-    """Users that are computed at once: fewer where each needs an item table of its own, to bound memory."""
+def users_per_block(config: TwoTowerConfig, model: two_tower.TwoTower) -> int:
+    """Users that are computed at once: fewer where each needs an item table of its own, to bound memory.
+
+    A block of a ring has at least the users of one.
+    """
     training = config.training
-    own_table = training.aggregation == "secure" or training.item_clip_norm is not None
-    if not own_table or training.objective != "full-softmax":
+    own_table = training.aggregation != "plain" or training.item_clip_norm is not None
+    if not own_table or not isinstance(model.objective, objectives.FullSoftmax):
         return training.users_per_block
-    return max(1, min(training.users_per_block, _OWN_TABLE_NUMBERS // (num_items * config.model.dimension)))
+    numbers = model.candidate_tower.num_items * config.model.dimension
+    users = max(1, min(training.users_per_block, _OWN_TABLE_NUMBERS // numbers))
+    # Blocks are of like size: with up to twice the users of a ring allowed, none falls below a ring.
+    return users if training.aggregation != "ring" else max(users, 2 * training.ring_size)
 
 
 def _query_tower(model: ModelConfig, seed: int) -> query_towers.QueryTower:
@@ -132,6 +166,12 @@ def _objective(config: TwoTowerConfig, popularity: np.ndarray) -> objectives.Obj
     similarity = {"dot": objectives.dot_similarity, "cosine": objectives.cosine_similarity}[config.model.similarity](
         config.model.temperature
     )
+    if config.transport.items != "table":
+        law = popularity + 1.0 if config.transport.decoy_sampling == "popularity" else None
+        probabilities = None if law is None else (law / law.sum()).astype(np.float32)
+        return requested_softmax.RequestedSoftmax(
+            similarity, len(popularity), probabilities, config.transport.fresh_rows
+        )
     if config.training.objective == "full-softmax":
         return objectives.FullSoftmax(similarity)
     probabilities = None
@@ -141,24 +181,69 @@ def _objective(config: TwoTowerConfig, popularity: np.ndarray) -> objectives.Obj
 
 
 def _optimizer(training: TrainingConfig, learning_rate: float) -> tff.learning.optimizers.Optimizer:
-    build: Callable[..., tff.learning.optimizers.Optimizer]
-    if training.server_optimizer == "sgd":
-        optimizer = tff.learning.optimizers.build_sgdm(learning_rate)
-    elif training.server_optimizer == "adagrad":
-        optimizer = tff.learning.optimizers.build_adagrad(learning_rate, epsilon=training.epsilon)
-    else:
-        adaptive = {"adam": tff.learning.optimizers.build_adam, "yogi": tff.learning.optimizers.build_yogi}
-        build = adaptive[training.server_optimizer]
-        optimizer = build(learning_rate, beta_1=training.beta_1, beta_2=training.beta_2, epsilon=training.epsilon)
-    if not training.decay_rounds:
-        return optimizer
-    return tff.learning.optimizers.schedule_learning_rate(
-        optimizer, lambda step: learning_rate * 0.5 ** (tf.cast(step, tf.float32) / training.decay_rounds)
+    return build_optimizer(
+        training.server_optimizer,
+        learning_rate,
+        beta_1=training.beta_1,
+        beta_2=training.beta_2,
+        epsilon=training.epsilon,
+        decay_rounds=training.decay_rounds,
     )
 
 
-def bits_up(training: TrainingConfig) -> int:
-    """Width of a number that a device sends: a float, or what the sum of a cohort's encoded values needs."""
+def build_optimizer(
+    name: str, learning_rate: float, *, beta_1: float, beta_2: float, epsilon: float, decay_rounds: int
+) -> tff.learning.optimizers.Optimizer:
+    """A server optimizer.
+
+    Args:
+        name: sgd, adam, yogi or adagrad.
+        learning_rate: At first.
+        beta_1: Momentum of adam and yogi.
+        beta_2: Decay of their second moment.
+        epsilon: Adaptivity of all but sgd.
+        decay_rounds: The learning rate halves every so many rounds; 0 keeps it.
+    """
+    build: Callable[..., tff.learning.optimizers.Optimizer]
+    if name == "sgd":
+        optimizer = tff.learning.optimizers.build_sgdm(learning_rate)
+    elif name == "adagrad":
+        optimizer = tff.learning.optimizers.build_adagrad(learning_rate, epsilon=epsilon)
+    else:
+        build = {"adam": tff.learning.optimizers.build_adam, "yogi": tff.learning.optimizers.build_yogi}[name]
+        optimizer = build(learning_rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon)
+    if not decay_rounds:
+        return optimizer
+    return tff.learning.optimizers.schedule_learning_rate(
+        optimizer, lambda step: learning_rate * 0.5 ** (tf.cast(step, tf.float32) / decay_rounds)
+    )
+
+
+def number_bits(training: TrainingConfig) -> int:
+    """Width of a number that a device sends: a float; the sum of a cohort's encoded values; or a word of the ring."""
     if training.aggregation == "plain":
-        return 32
-    return training.secure_bits + math.ceil(math.log2(training.clients_per_round))
+        return communication.FLOAT_BITS
+    sum_bits = training.secure_bits + math.ceil(math.log2(training.clients_per_round))
+    if training.aggregation == "secure":
+        return sum_bits
+    return _SHORT_WORD if sum_bits <= _SHORT_WORD else 2 * _SHORT_WORD
+
+
+def traffic(config: TwoTowerConfig, model: two_tower.TwoTower, lengths: np.ndarray) -> communication.Traffic:
+    """Bytes of a device and round; one that asks for rows is the mean one of the given lengths of history."""
+    training = config.training
+    shares = training.ring_shares if training.aggregation == "ring" else 1
+    rows = None if config.transport.items == "table" else mean_requested_rows(config, model, lengths)
+    return communication.split_traffic(model, _CODINGS[config.transport.coding], rows, number_bits(training), shares)
+
+
+def mean_requested_rows(config: TwoTowerConfig, model: two_tower.TwoTower, lengths: np.ndarray) -> int:
+    """Rows that a device asks for in a round, its mean over devices rounded up.
+
+    Positives and decoys are all different; of the fresh rows a device asks for those that differ from them and from
+    each other, which is counted in expectation.
+    """
+    num_items, fresh = model.candidate_tower.num_items, config.transport.fresh_rows
+    own = np.minimum(lengths, config.model.max_length + 1)
+    own = np.minimum(own * (1 + config.transport.decoys), num_items)
+    return math.ceil(np.mean(own + (num_items - own) * (1 - (1 - 1 / num_items) ** fresh)))

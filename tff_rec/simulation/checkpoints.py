@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import math
 import pathlib
 from typing import Any
 
@@ -20,7 +21,7 @@ class Progress:
         state: Of the learning process.
         best_weights: Weights at the best look at validation; the latest where nothing is held out.
         rounds: Rounds done.
-        best_ndcg: Validation NDCG@10 of `best_weights`.
+        best_score: Of `best_weights` on validation; larger is better.
         best_round: Rounds that had been done then.
         looks_since_best: Looks at validation since.
     """
@@ -28,7 +29,7 @@ class Progress:
     state: Any
     best_weights: list[np.ndarray]
     rounds: int = 0
-    best_ndcg: float = -1.0
+    best_score: float = -math.inf
     best_round: int = 0
     looks_since_best: int = 0
 
@@ -67,5 +68,8 @@ class Checkpoints:
             name: type(getattr(like, name))(fields[name]) for name in ("rounds", "best_round", "looks_since_best")
         }
         return Progress(
-            state=fields["state"], best_weights=fields["best_weights"], best_ndcg=float(fields["best_ndcg"]), **numbers
+            state=fields["state"],
+            best_weights=fields["best_weights"],
+            best_score=float(fields["best_score"]),
+            **numbers,
         )

@@ -1,4 +1,4 @@
-"""What a run of the two-tower simulation is: options, presets in TOML, and the checks that need no data.
+"""What a run is: options of the two-tower simulation, presets in TOML, and the checks that need no data.
 
 Imports no TensorFlow, so that `--help` and bad options are answered at once.
 """
@@ -8,7 +8,7 @@ import pathlib
 import tomllib
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeVar
 
 from tff_rec import cli
@@ -19,6 +19,7 @@ CONFIG_FILE = "config.toml"
 _LARGEST_SEED = 2**31 - 1
 
 Config = TypeVar("Config")
+Run = TypeVar("Run", bound="RunConfig")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,10 +100,12 @@ class TrainingConfig:
         beta_2: Decay of their second moment.
         epsilon: Their adaptivity (tau in SpFedRec).
         decay_rounds: The learning rates halve every so many rounds; 0 keeps them.
-        aggregation: Plain mean, or TFF's secure sum (simulated) of users' quantised values.
+        aggregation: Plain mean; or of users' quantised values TFF's secure sum or a ring of secret shares (simulated).
         query_clip_norm: Bound on a device's query-tower update.
         item_clip_norm: Bound on a device's item gradients.
-        secure_bits: Bits of a quantised value under secure aggregation.
+        secure_bits: Bits of a quantised value under secure aggregation; the ring's sums get as many as they need.
+        ring_shares: Ring: shares of a device's contribution.
+        ring_size: Ring: devices in a ring.
     """
 
     rounds: int = 300
@@ -124,10 +127,36 @@ class TrainingConfig:
     beta_2: float = 0.98
     epsilon: float = 1e-7
     decay_rounds: int = 0
-    aggregation: Literal["plain", "secure"] = "plain"
+    aggregation: Literal["plain", "secure", "ring"] = "plain"
     query_clip_norm: float | None = None
     item_clip_norm: float | None = None
-    secure_bits: int = 32
+    secure_bits: int = 22
+    ring_shares: int = 2
+    ring_size: int = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class TransportConfig:
+    """How item vectors reach devices, and when their gradients are used.
+
+    Attributes:
+        items: The whole table to everybody; or the rows that a device asks for (positives, decoys and fresh rows, which
+            are its negatives); or the same rows through tff.federated_select, which is slower and equal in result.
+        coding: Item vectors on their way down: float32, float16, or int8 with a scale a row.
+        decoys: Rows: decoys a positive (rho).
+        decoy_strategy: Rows: decoys that stay the same for a device, or fresh ones every round, which give it away.
+        decoy_sampling: Rows: decoys uniform, or by training popularity, which an attacker who knows it cannot sort out.
+        fresh_rows: Rows: further rows a device and round, drawn uniformly anew each time.
+        minimum_requesters: Rows: devices of a cohort that must ask for a row for its summed gradient to be used.
+    """
+
+    items: Literal["table", "rows", "select"] = "table"
+    coding: Literal["float32", "float16", "int8"] = "float32"
+    decoys: int = 1
+    decoy_strategy: Literal["persistent", "fresh"] = "persistent"
+    decoy_sampling: Literal["uniform", "popularity"] = "popularity"
+    fresh_rows: int = 200
+    minimum_requesters: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,17 +186,12 @@ class ExportConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class TwoTowerConfig:
-    """A run.
+class RunConfig:
+    """What every run has.
 
     Attributes:
         data: Which interactions.
-        model: The two towers.
-        training: Rounds, devices and server.
-        evaluation: Validation and early stopping.
-        export: The served model.
         config: TOML file with options; by default the preset of the data source, if it has one.
-        split: loo: leave-one-out, judged. none: train on everything for all rounds, as for a final model.
         output: Run folder; by default runs/SOURCE-TIME.
         seed: Of everything random.
         resume: Go on from the last checkpoint in --output.
@@ -175,12 +199,7 @@ class TwoTowerConfig:
     """
 
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
-    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
-    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
-    evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
-    export: ExportConfig = dataclasses.field(default_factory=ExportConfig)
     config: pathlib.Path | None = None
-    split: Literal["loo", "none"] = "loo"
     output: pathlib.Path | None = None
     seed: int = 0
     resume: bool = False
@@ -189,21 +208,51 @@ class TwoTowerConfig:
     def __post_init__(self) -> None:
         if self.data.source not in SOURCES:
             raise InputError(f"There is no data source '{self.data.source}'; choose one of {', '.join(SOURCES)}.")
-        for name, value, least in self._whole_numbers():
-            if value < least:
-                raise InputError(f"--{name} is {value}; give {least} or more.")
-        for name, number in self._positive_numbers():
-            if number is not None and not 0 < number < float("inf"):
-                raise InputError(f"--{name} is {number}; give a positive number.")
-        for name, share in (
-            ("model.dropout", self.model.dropout),
-            ("training.beta-1", self.training.beta_1),
-            ("training.beta-2", self.training.beta_2),
-        ):
-            if not 0 <= share < 1:
-                raise InputError(f"--{name} is {share}; give a number from 0 to below 1.")
+        check_whole_numbers(
+            [
+                ("seed", self.seed, 0),
+                ("checkpoint-every", self.checkpoint_every, 1),
+                ("data.min-user-items", self.data.min_user_items, 0),
+                ("data.min-item-users", self.data.min_item_users, 0),
+            ]
+        )
         if self.seed > _LARGEST_SEED:
             raise InputError(f"--seed is {self.seed}; give at most {_LARGEST_SEED}.")
+        if self.resume and self.output is None:
+            raise InputError("--resume needs --output, the run folder to go on with.")
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoTowerConfig(RunConfig):
+    """A run of the two-tower simulation.
+
+    Attributes:
+        model: The two towers.
+        training: Rounds, devices and server.
+        transport: How item vectors reach devices.
+        evaluation: Validation and early stopping.
+        export: The served model.
+        split: loo: leave-one-out, judged. none: train on everything for all rounds, as for a final model.
+    """
+
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+    transport: TransportConfig = dataclasses.field(default_factory=TransportConfig)
+    evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
+    export: ExportConfig = dataclasses.field(default_factory=ExportConfig)
+    split: Literal["loo", "none"] = "loo"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_whole_numbers(self._whole_numbers())
+        check_positive_numbers(self._positive_numbers())
+        check_rates(
+            [
+                ("model.dropout", self.model.dropout),
+                ("training.beta-1", self.training.beta_1),
+                ("training.beta-2", self.training.beta_2),
+            ]
+        )
         if not 0 <= self.model.feature_scale < float("inf"):
             raise InputError(f"--model.feature-scale is {self.model.feature_scale}; give 0 or a positive number.")
         if not 0 <= self.training.random_window <= 1:
@@ -212,11 +261,8 @@ class TwoTowerConfig:
 
     def _whole_numbers(self) -> list[tuple[str, int, int]]:
         model, training, evaluation = self.model, self.training, self.evaluation
+        transport = self.transport
         return [
-            ("seed", self.seed, 0),
-            ("checkpoint-every", self.checkpoint_every, 1),
-            ("data.min-user-items", self.data.min_user_items, 0),
-            ("data.min-item-users", self.data.min_item_users, 0),
             ("model.dimension", model.dimension, 1),
             ("model.max-length", model.max_length, 1),
             ("model.hidden", model.hidden, 1),
@@ -231,6 +277,11 @@ class TwoTowerConfig:
             ("training.local-steps", training.local_steps, 1),
             ("training.negatives", training.negatives, 1),
             ("training.decay-rounds", training.decay_rounds, 0),
+            ("training.ring-shares", training.ring_shares, 2),
+            ("training.ring-size", training.ring_size, 3),
+            ("transport.decoys", transport.decoys, 0),
+            ("transport.fresh-rows", transport.fresh_rows, 0),
+            ("transport.minimum-requesters", transport.minimum_requesters, 1),
             ("evaluation.every", evaluation.every, 1),
             ("evaluation.patience", evaluation.patience, 0),
             ("evaluation.users", evaluation.users, 0),
@@ -260,16 +311,71 @@ class TwoTowerConfig:
             raise InputError("--model.half-lives need one number or more, each 0 (the plain mean) or positive.")
         if not 2 <= self.training.secure_bits <= 32:
             raise InputError(f"--training.secure-bits is {self.training.secure_bits}; give 2 to 32.")
-        if self.resume and self.output is None:
-            raise InputError("--resume needs --output, the run folder to go on with.")
+        self._check_aggregation()
+        self._check_transport()
+
+    def _check_aggregation(self) -> None:
+        training = self.training
+        if training.aggregation != "ring":
+            return
+        if training.ring_size < training.ring_shares:
+            raise InputError(
+                f"--training.ring-size {training.ring_size} is below --training.ring-shares {training.ring_shares}; "
+                "a ring needs as many devices as shares."
+            )
+        if training.clients_per_round < training.ring_size:
+            raise InputError(
+                f"--training.clients-per-round {training.clients_per_round} is below --training.ring-size "
+                f"{training.ring_size}; make the cohort larger or the ring smaller."
+            )
+        if self.transport.items != "table" or training.objective != "full-softmax":
+            raise InputError(
+                "--training.aggregation ring adds gradients of the whole table; use it with --transport.items table "
+                "and --training.objective full-softmax."
+            )
+
+    def _check_transport(self) -> None:
+        if self.transport.items == "table":
+            if self.transport.minimum_requesters > 1:
+                raise InputError(
+                    "--transport.minimum-requesters counts requests, and with --transport.items table there are none; "
+                    "use --transport.items rows."
+                )
+        elif self.training.objective != "full-softmax":
+            raise InputError(
+                f"--transport.items {self.transport.items} takes decoys and fresh rows for negatives; leave "
+                "--training.objective at full-softmax, which they estimate."
+            )
 
 
-def read_defaults(arguments: Sequence[str], presets: pathlib.Path) -> TwoTowerConfig:
+def check_whole_numbers(numbers: Iterable[tuple[str, int, int]]) -> None:
+    """Raises InputError unless each (option, number, least) is at least the least."""
+    for name, value, least in numbers:
+        if value < least:
+            raise InputError(f"--{name} is {value}; give {least} or more.")
+
+
+def check_positive_numbers(numbers: Iterable[tuple[str, float | None]]) -> None:
+    """Raises InputError unless each (option, number) is positive and finite, or None."""
+    for name, number in numbers:
+        if number is not None and not 0 < number < float("inf"):
+            raise InputError(f"--{name} is {number}; give a positive number.")
+
+
+def check_rates(rates: Iterable[tuple[str, float]]) -> None:
+    """Raises InputError unless each (option, rate) is from 0 to below 1."""
+    for name, rate in rates:
+        if not 0 <= rate < 1:
+            raise InputError(f"--{name} is {rate}; give a number from 0 to below 1.")
+
+
+def read_defaults(arguments: Sequence[str], presets: pathlib.Path, config: type[Run]) -> Run:
     """Default options: of `--config`, else of the run to resume, else of the data source's preset, else embedded ones.
 
     Args:
         arguments: The command line.
         presets: Folder that holds `SOURCE.toml`.
+        config: What a run is.
 
     Raises:
         InputError: The file is missing, is no TOML, or holds an unknown option or a wrong value.
@@ -277,12 +383,12 @@ def read_defaults(arguments: Sequence[str], presets: pathlib.Path) -> TwoTowerCo
     named = cli.value_of("--config", arguments)
     source = cli.value_of("--data.source", arguments)
     if named is not None:
-        return read_toml(pathlib.Path(named), TwoTowerConfig)
+        return read_toml(pathlib.Path(named), config)
     output = cli.value_of("--output", arguments)
     if "--resume" in arguments and output is not None and (pathlib.Path(output) / CONFIG_FILE).is_file():
-        return read_toml(pathlib.Path(output) / CONFIG_FILE, TwoTowerConfig)
+        return read_toml(pathlib.Path(output) / CONFIG_FILE, config)
     preset = presets / f"{source}.toml"
-    return read_toml(preset, TwoTowerConfig) if source in SOURCES and preset.is_file() else TwoTowerConfig()
+    return read_toml(preset, config) if source in SOURCES and preset.is_file() else config()
 
 
 def read_toml(path: pathlib.Path, config: type[Config]) -> Config:
@@ -314,7 +420,7 @@ def to_toml(config: Any) -> str:
     return "".join(lines + tables)
 
 
-def identity(config: TwoTowerConfig) -> TwoTowerConfig:
+def identity(config: Run) -> Run:
     """What decides a run's results: the configuration without where it is written and how it is started."""
     data = dataclasses.replace(config.data, path=None)
     return dataclasses.replace(config, data=data, config=None, output=None, resume=False, checkpoint_every=1)

@@ -51,22 +51,33 @@ class RoundDisplay:
             yield self
 
     def show(self, done: Round) -> None:
-        """Brings the display up to date."""
-        # The first round compiles; the mean begins with the second.
-        if done.number > self._done + 1:
-            before = done.seconds if self._seconds is None else self._seconds
-            self._seconds = _SMOOTHING * before + (1 - _SMOOTHING) * done.seconds
-        seconds = done.seconds if self._seconds is None else self._seconds
+        """Brings the display up to date after a round of the two-tower simulation."""
         if done.validation is not None:
             self._validation = f"{100 * done.validation.hit_rate_10:.2f} / {100 * done.validation.ndcg_10:.2f} %"
-        speed = f"{1000 * seconds / self._clients:.2f} ms/user"
-        line = f"loss {done.loss:.4f}  validation HR@10 / NDCG@10 {self._validation}  {speed}"
+        words = f"loss {done.loss:.4f}  validation HR@10 / NDCG@10 {self._validation}"
+        self.update(done.number, done.seconds, words, done.validation is not None)
+
+    def update(self, number: int, round_seconds: float, words: str, looked: bool) -> None:
+        """Brings the display up to date after any round.
+
+        Args:
+            number: Rounds done.
+            round_seconds: Wall time of the round.
+            words: Loss and validation.
+            looked: Whether validation was looked at: worth a line where the console is no terminal.
+        """
+        # The first round compiles; the mean begins with the second.
+        if number > self._done + 1:
+            before = round_seconds if self._seconds is None else self._seconds
+            self._seconds = _SMOOTHING * before + (1 - _SMOOTHING) * round_seconds
+        seconds = round_seconds if self._seconds is None else self._seconds
+        line = f"{words}  {1000 * seconds / self._clients:.2f} ms/user"
         if self._live is not None:
-            self._live.update(progress.TaskID(0), completed=done.number, description=line)
-        elif done.validation is not None or done.number in (self._done + 1, self._total):
-            left = seconds * (self._total - done.number)
+            self._live.update(progress.TaskID(0), completed=number, description=line)
+        elif looked or number in (self._done + 1, self._total):
+            left = seconds * (self._total - number)
             self._console.print(
-                f"round {done.number}/{self._total}  {line}  {self._traffic}  at most {left:.0f} s left", soft_wrap=True
+                f"round {number}/{self._total}  {line}  {self._traffic}  at most {left:.0f} s left", soft_wrap=True
             )
 
 

@@ -111,6 +111,28 @@ def prepare(config: TwoTowerConfig) -> Prepared:
     return prepared
 
 
+def with_whole_catalogue(prepared: Prepared) -> Prepared:
+    """The same devices over the catalogue of all items that the data describes, also those that nobody has in training.
+
+    Histories keep their items under other indices; nothing is held out any more.
+    """
+    described = set(prepared.data.items["item_id"])
+    item_ids = sorted(described.union(prepared.vocabulary.item_ids))
+    vocabulary = features.ItemVocabulary(tuple(item_ids))
+    train = prepared.split.train
+    store = clients.build_client_store(train, vocabulary)
+    nothing = clients.HeldOut(np.zeros(0, np.int64), np.zeros(0, np.int32))
+    return dataclasses.replace(
+        prepared,
+        vocabulary=vocabulary,
+        item_features=features.build_item_features(prepared.data, vocabulary, train),
+        popularity=features.popularity(train, vocabulary),
+        store=store,
+        validation=nothing,
+        test=nothing,
+    )
+
+
 def _read(config: TwoTowerConfig) -> tuple[InteractionData, synthetic.SyntheticData | None]:
     options = config.data
     if options.source == "synthetic" and options.path is None:

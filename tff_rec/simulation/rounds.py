@@ -2,15 +2,16 @@
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow_federated as tff
 
 from tff_rec.data import clients
 from tff_rec.evaluation import ranking
+from tff_rec.models import requested_softmax
 from tff_rec.models.two_tower import TwoTower
-from tff_rec.simulation import assembly
+from tff_rec.simulation import assembly, decoys
 from tff_rec.simulation.checkpoints import Checkpoints, Progress
 from tff_rec.simulation.config import TwoTowerConfig
 from tff_rec.simulation.preparation import Prepared
@@ -25,12 +26,14 @@ class Round:
         loss: Mean training loss of the cohort, in nats.
         seconds: Wall time, cohort and evaluation excluded.
         validation: Metrics, after every `evaluation.every` rounds.
+        dropped_rows: Rows of the item table whose gradients were dropped, as too few devices asked for them.
     """
 
     number: int
     loss: float
     seconds: float
     validation: ranking.RankingMetrics | None
+    dropped_rows: int = 0
 
 
 def initial_progress(process: tff.learning.templates.LearningProcess) -> Progress:
@@ -50,9 +53,10 @@ def train(
     """Runs rounds until the last, or until validation stops improving; `progress` is brought up to date in place."""
     users = prepared.trainable_users
     patience = config.evaluation.patience if config.split == "loo" else 0
+    blocks_of = block_source(config, prepared, model)
     while progress.rounds < config.training.rounds and not (patience and progress.looks_since_best >= patience):
         cohort = clients.cohort(users, config.training.clients_per_round, config.seed, progress.rounds)
-        blocks = list(_blocks(config, prepared, cohort, progress.rounds))
+        blocks = blocks_of(cohort, progress.rounds)
         datasets = assembly.as_datasets(blocks, config.training.tff_clients)
         began = time.perf_counter()
         output = process.next(progress.state, datasets)
@@ -62,7 +66,10 @@ def train(
         validation = None
         if done or progress.rounds % config.evaluation.every == 0:
             validation = _look(config, prepared, model, process, progress)
-        yield Round(progress.rounds, float(output.metrics["finalizer"]["loss"]), seconds, validation)
+        loss, dropped = output.metrics["finalizer"]["loss"], 0
+        if config.transport.minimum_requesters > 1:
+            dropped = int(output.metrics["aggregator"]["dropped_rows"])
+        yield Round(progress.rounds, float(loss), seconds, validation, dropped)
         if done or progress.rounds % config.checkpoint_every == 0:
             checkpoints.save(progress)
 
@@ -81,19 +88,30 @@ def assign(model: TwoTower, weights: list[np.ndarray]) -> None:
         variable.assign(value)
 
 
-def _blocks(
-    config: TwoTowerConfig, prepared: Prepared, cohort: np.ndarray, round_number: int
-) -> Iterator[clients.Block]:
-    return clients.blocks(
-        prepared.store,
-        cohort,
-        max_length=config.model.max_length + 1,
-        users_per_block=assembly.users_per_block(config, len(prepared.vocabulary)),
-        random_window=config.training.random_window,
-        shuffle_ties=config.training.shuffle_ties,
-        seed=config.seed,
-        round_number=round_number,
-    )
+def block_source(
+    config: TwoTowerConfig, prepared: Prepared, model: TwoTower
+) -> Callable[[np.ndarray, int], list[clients.Block]]:
+    """From a cohort and a round to the blocks that the devices train on."""
+    users_per_block = assembly.users_per_block(config, model)
+    decoys_of = None
+    if requested_softmax.DECOYS in model.objective.block_keys:
+        decoys_of = decoys.decoys_of_rounds(config.transport, prepared.store, prepared.popularity, config.seed)
+
+    def blocks_of(cohort: np.ndarray, round_number: int) -> list[clients.Block]:
+        blocks = clients.blocks(
+            prepared.store,
+            cohort,
+            max_length=config.model.max_length + 1,
+            users_per_block=users_per_block,
+            random_window=config.training.random_window,
+            shuffle_ties=config.training.shuffle_ties,
+            seed=config.seed,
+            round_number=round_number,
+            beside={} if decoys_of is None else {requested_softmax.DECOYS: decoys_of(cohort, round_number)},
+        )
+        return list(blocks)
+
+    return blocks_of
 
 
 def _weights(process: tff.learning.templates.LearningProcess, state: object) -> list[np.ndarray]:
@@ -123,9 +141,9 @@ def _look(
         held_out.items[chosen],
         config.model.max_length,
     )
-    if metrics.ndcg_10 > progress.best_ndcg:
+    if metrics.ndcg_10 > progress.best_score:
         progress.best_weights, progress.best_round = weights, progress.rounds
-        progress.best_ndcg, progress.looks_since_best = metrics.ndcg_10, 0
+        progress.best_score, progress.looks_since_best = metrics.ndcg_10, 0
     else:
         progress.looks_since_best += 1
     return metrics

@@ -8,7 +8,7 @@ from typing import Any
 
 from tff_rec.errors import InputError
 from tff_rec.simulation import config as configuration
-from tff_rec.simulation.config import DataConfig, TwoTowerConfig
+from tff_rec.simulation.config import DataConfig, RunConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ class RunFolder:
         """The SavedModel."""
         return self.path / "export"
 
-    def begin(self, config: TwoTowerConfig) -> None:
+    def begin(self, config: RunConfig) -> None:
         """Makes the folder of a new run and writes its configuration; an existing run stays as it is.
 
         Raises:
@@ -90,7 +90,7 @@ class RunFolder:
         write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in kept))
 
 
-def find_run_folder(config: TwoTowerConfig) -> RunFolder:
+def find_run_folder(config: RunConfig) -> RunFolder:
     """Names the folder of a new run, or finds that of a run to resume; writes nothing.
 
     Raises:
@@ -117,12 +117,12 @@ def write_text(path: pathlib.Path, text: str) -> None:
     beside.replace(path)
 
 
-def _existing(config: TwoTowerConfig) -> RunFolder:
+def _existing(config: RunConfig) -> RunFolder:
     assert config.output is not None
     folder = RunFolder(config.output)
     if not folder.config.is_file():
         raise InputError(f"There is no run to resume in {config.output}; leave out --resume to begin one.")
-    before = configuration.identity(configuration.read_toml(folder.config, TwoTowerConfig))
+    before = configuration.identity(configuration.read_toml(folder.config, type(config)))
     now = configuration.identity(config)
     if before != now:
         raise InputError(
@@ -143,6 +143,6 @@ def _difference(before: Any, now: Any, prefix: str = "") -> str:
     return "no option differs"
 
 
-def _default_path(config: TwoTowerConfig) -> pathlib.Path:
+def _default_path(config: RunConfig) -> pathlib.Path:
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     return pathlib.Path("runs") / f"{config.data.source}-{stamp}"

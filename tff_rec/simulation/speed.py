@@ -20,10 +20,13 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_rec.data import clients
 from tff_rec.federated import contributions, split_two_tower, stages
 from tff_rec.models import objectives, query_towers, two_tower
 from tff_rec.models.candidate_tower import CandidateTower
-from tff_rec.simulation import assembly
+from tff_rec.simulation import assembly, rounds
+from tff_rec.simulation.config import TwoTowerConfig
+from tff_rec.simulation.preparation import Prepared
 
 Block = collections.OrderedDict[str, np.ndarray]
 Gradients = list[np.ndarray]
@@ -91,7 +94,7 @@ def plain_tensorflow(name: str, model: two_tower.TwoTower, blocks: Sequence[Bloc
 
     @tf.function(autograph=False, input_signature=_signature(query, table))
     def block_sum(query: list[tf.Tensor], table: tf.Tensor, history: tf.Tensor, seeds: tf.Tensor) -> list[tf.Tensor]:
-        rows = model.objective.rows(history, seeds, table.shape[0])
+        rows = model.objective.rows({"history": history, "seed": seeds}, table.shape[0])
         assert rows is not None
         return hand_written_block(query, table, history, rows)
 
@@ -221,6 +224,29 @@ def _ratings(items: np.ndarray, ratings: np.ndarray) -> tf.data.Dataset:
         x=items.astype(np.int64)[:, np.newaxis], y=ratings.astype(np.float32)[:, np.newaxis]
     )
     return tf.data.Dataset.from_tensor_slices(columns).batch(_RECON_BATCH)
+
+
+def aggregations(config: TwoTowerConfig, prepared: Prepared) -> list[Contestant]:
+    """The training of a configuration with plain, secure and ring aggregation, on one cohort of its data."""
+    contestants = []
+    for name in ("plain", "secure", "ring"):
+        training = dataclasses.replace(config.training, aggregation=name)
+        contestants.append(_aggregation(dataclasses.replace(config, training=training), prepared))
+    return contestants
+
+
+def _aggregation(config: TwoTowerConfig, prepared: Prepared) -> Contestant:
+    model = assembly.build_model(config, len(prepared.vocabulary), prepared.item_features, prepared.popularity)
+    process = assembly.build_process(config, model)
+    state = process.initialize()
+    cohort = clients.cohort(prepared.trainable_users, config.training.clients_per_round, config.seed, 0)
+    blocks = rounds.block_source(config, prepared, model)(cohort, 0)
+
+    def run() -> Gradients:
+        process.next(state, assembly.as_datasets(blocks, config.training.tff_clients))
+        return []
+
+    return Contestant(config.training.aggregation, len(cohort), run)
 
 
 def largest_difference(first: Gradients, second: Gradients) -> float:

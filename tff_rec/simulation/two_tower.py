@@ -7,7 +7,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from tff_rec.evaluation import baselines, ranking
-from tff_rec.federated import communication
+from tff_rec.federated.communication import Traffic
 from tff_rec.models.two_tower import TwoTower
 from tff_rec.serving import export
 from tff_rec.simulation import assembly, display, execution, plots, rounds
@@ -55,7 +55,7 @@ def _train(
         progress = checkpoints.restore(progress)
         folder.forget_after(progress.rounds)
         console.print(f"resuming after round {progress.rounds}")
-    traffic = communication.traffic(model, assembly.bits_up(config.training))
+    traffic = assembly.traffic(config, model, prepared.store.lengths()[prepared.trainable_users])
     shown = display.RoundDisplay(
         console, config.training.rounds, progress.rounds, config.training.clients_per_round, traffic.describe()
     )
@@ -72,14 +72,17 @@ def _train(
     return model, progress
 
 
-def _record(done: rounds.Round, config: TwoTowerConfig, traffic: communication.Traffic) -> dict[str, Any]:
+def _record(done: rounds.Round, config: TwoTowerConfig, traffic: Traffic) -> dict[str, Any]:
     record: dict[str, Any] = {
         "round": done.number,
         "loss": done.loss,
         "ms_per_user": 1000 * done.seconds / config.training.clients_per_round,
-        "bytes_down": traffic.down,
-        "bytes_up": traffic.up,
+        "bytes_down": sum(traffic.down.values()),
+        "bytes_up": sum(traffic.up.values()),
+        "bytes_to_peers": sum(traffic.peers.values()),
     }
+    if config.transport.minimum_requesters > 1:
+        record["dropped_rows"] = done.dropped_rows
     if done.validation is not None:
         record["validation"] = done.validation.as_dict()
     return record

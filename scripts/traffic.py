@@ -1,0 +1,154 @@
+"""What a device sends, receives and computes in a round of training, split and unsplit, at several dimensions.
+
+Bytes are counted from the tensors and their codings (`federated/communication.py`), multiply-adds from the graph of one
+device's work (`simulation/device_compute.py`); the device is one with the median length of history. Nothing is trained:
+give finished runs with --runs to see what the ways cost in quality.
+"""
+
+import dataclasses
+import json
+import pathlib
+from typing import TYPE_CHECKING, Any
+
+from tff_rec import cli
+from tff_rec.errors import InputError
+from tff_rec.simulation import config as configs
+
+if TYPE_CHECKING:  # TensorFlow is imported after the options are read: `--help` answers at once.
+    import pandas as pd
+
+    from tff_rec.federated.communication import Traffic
+    from tff_rec.simulation.preparation import Prepared
+
+PRESETS = pathlib.Path(__file__).parent / "presets" / "two_tower"
+UNSPLIT = "unsplit FedAvg"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrafficOptions:
+    """What is counted.
+
+    Attributes:
+        config: TOML file of the training whose traffic is counted, with requested rows.
+        catalogue: Items of the table: those of the training part, or all that the data describes.
+        path: The data's zip, folder or file; by default the file's, or looked for in $TFF_REC_DATA/SOURCE/.
+        dimensions: Lengths of item vectors.
+        runs: Run folders of `simulate_two_tower.py`, the first with the whole table, to show what quality costs.
+        output: Folder for the tables, as JSON and Markdown.
+    """
+
+    config: pathlib.Path = PRESETS / "ml-1m-rows.toml"
+    catalogue: str = "training"
+    path: pathlib.Path | None = None
+    dimensions: tuple[int, ...] = (16, 32, 64)
+    runs: tuple[pathlib.Path, ...] = ()
+    output: pathlib.Path = pathlib.Path("runs/traffic")
+
+    def __post_init__(self) -> None:
+        if self.catalogue not in ("training", "all"):
+            raise InputError(f"--catalogue is '{self.catalogue}'; give training or all.")
+        if not self.dimensions or min(self.dimensions) < 1:
+            raise InputError("--dimensions need one whole number or more, each 1 or more.")
+        for run in self.runs:
+            if not (run / configs.CONFIG_FILE).is_file():
+                raise InputError(f"--runs {run} is no run folder: it has no {configs.CONFIG_FILE}.")
+
+
+def main(options: TrafficOptions) -> None:
+    config = configs.read_toml(options.config, configs.TwoTowerConfig)
+    if config.transport.items == "table":
+        raise InputError(f"--config {options.config} requests no rows; name one with transport.items = 'rows'.")
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=options.path or config.data.path))
+    qualities = [quality(run) for run in options.runs]
+    print(f"reading {config.data.source}")
+    from tff_rec.simulation import preparation
+
+    prepared = preparation.prepare(config)
+    if options.catalogue == "all":
+        prepared = preparation.with_whole_catalogue(prepared)
+    print(f"{config.data.source}: {len(prepared.vocabulary):,} items, {prepared.item_features.num_features:,} features")
+    cells: list[dict[str, Any]] = []
+    for dimension in options.dimensions:
+        print(f"dimension {dimension}")
+        cells += count(config, prepared, dimension)
+    report({"traffic": cells, "quality": qualities}, options.output)
+
+
+def count(config: configs.TwoTowerConfig, prepared: "Prepared", dimension: int) -> list[dict[str, Any]]:
+    """Every way to train at one dimension: bytes by part and what the device computes."""
+    from tff_rec.simulation import traffic_study
+
+    records = []
+    for way in traffic_study.ways(config, prepared, dimension):
+        records.append({"dimension": dimension, "way": way.name, **parts(way.traffic), "total": way.traffic.total})
+        records[-1] |= {"multiply_adds": way.compute.multiply_adds, "milliseconds": way.compute.milliseconds}
+    unsplit = records[0]
+    for record in records:
+        record["times_fewer_bytes"] = unsplit["total"] / record["total"]
+        record["times_fewer_multiply_adds"] = unsplit["multiply_adds"] / record["multiply_adds"]
+    return records
+
+
+def parts(traffic: "Traffic") -> dict[str, int]:
+    """Bytes by direction and part."""
+    directions = {"down": traffic.down, "up": traffic.up, "to peers": traffic.peers}
+    return {f"{name}: {part}": size for name, sizes in directions.items() for part, size in sizes.items()}
+
+
+def quality(run: pathlib.Path) -> dict[str, Any]:
+    """Test metrics of a finished run and its bytes."""
+    from tff_rec.simulation.run_folder import RunFolder
+
+    config = configs.read_toml(run / configs.CONFIG_FILE, configs.TwoTowerConfig)
+    records = RunFolder(run).records()
+    tested = [record for record in records if "test" in record]
+    if not tested:
+        raise InputError(f"--runs {run} has no test metrics: it is not finished, or has --split none.")
+    sizes = next(record for record in records if "bytes_down" in record)
+    return {
+        "run": run.name,
+        "items": config.transport.items,
+        "coding": config.transport.coding,
+        "aggregation": config.training.aggregation,
+        "dimension": config.model.dimension,
+        "seed": config.seed,
+        "total": sizes["bytes_down"] + sizes["bytes_up"] + sizes["bytes_to_peers"],
+        "HR@10 %": 100 * tested[-1]["test"]["hit_rate_10"],
+        "NDCG@10 %": 100 * tested[-1]["test"]["ndcg_10"],
+    }
+
+
+def report(tables: dict[str, list[dict[str, Any]]], output: pathlib.Path) -> None:
+    """Prints the tables and writes them."""
+    import pandas as pd
+
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "traffic.json").write_text(json.dumps(tables, indent=1), encoding="utf-8")
+    text = [_table(pd.DataFrame(tables["traffic"]))]
+    if tables["quality"]:
+        runs = pd.DataFrame(tables["quality"])
+        runs["NDCG@10 lost %"] = 100 * (1 - runs["NDCG@10 %"] / runs["NDCG@10 %"].iloc[0])
+        text.append(_table(runs))
+    else:
+        text.append("quality: not run; give finished runs with --runs")
+    (output / "traffic.md").write_text("\n\n".join(text) + "\n", encoding="utf-8")
+    print("\n" + "\n\n".join(text) + f"\n\ntables are in {output}")
+
+
+def _table(frame: "pd.DataFrame") -> str:
+    """Markdown; byte columns in kB."""
+    frame = frame.copy()
+    for column in frame.columns:
+        if column == "total" or column.split(":")[0] in ("down", "up", "to peers"):
+            frame[column] = (frame[column] / 1e3).map("{:,.1f}".format).replace("nan", "")
+            frame = frame.rename(columns={column: f"{column}, kB"})
+        elif frame[column].dtype == float:
+            frame[column] = frame[column].map("{:,.2f}".format)
+        elif frame[column].dtype == int:
+            frame[column] = frame[column].map("{:,}".format)
+    rows = [list(frame.columns), ["---"] * len(frame.columns), *frame.astype(str).to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+if __name__ == "__main__":
+    cli.run(main, TrafficOptions, __doc__)

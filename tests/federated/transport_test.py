@@ -1,0 +1,159 @@
+"""How item vectors travel: codings, rows alone through federated_select, and rows that too few asked for."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_federated as tff
+import two_tower_cases as cases
+from absl.testing import parameterized
+
+from tff_rec.federated import (
+    aggregators,
+    contributions,
+    row_release,
+    select_two_tower,
+    split_two_tower,
+    table_codings,
+)
+
+pytestmark = pytest.mark.usefixtures("execution_context")
+
+SECURE = aggregators.secure_mean(query_bound=1.0, item_bound=1.0, weight_bound=8.0)
+
+
+def process(objective=cases.REQUESTED, aggregator=None, **transport):
+    built = cases.model(objective)
+    return split_two_tower.build_split_two_tower(
+        built, cases.training(built), cases.sgd(), aggregator, split_two_tower.Transport(**transport)
+    )
+
+
+def requested(seed=0, grouping=cases.ALL_IN_ONE):
+    return cases.datasets(cases.histories(seed), grouping, cases.REQUESTED)
+
+
+class CodingTest(tf.test.TestCase, parameterized.TestCase):
+    def test_int8_by_hand(self):
+        """Row (1, -2): scale 2/127; 63.5 rounds to the even 64. A row of zeros has the scale 0."""
+        values, scale = table_codings.INT8.encode(tf.constant([[1.0, -2.0], [0.0, 0.0]]))
+        self.assertAllEqual(values, [[64, -127], [0, 0]])
+        self.assertAllClose(scale, [[2 / 127], [0.0]])
+        self.assertAllClose(table_codings.INT8.decode((values, scale)), [[128 / 127, -2.0], [0.0, 0.0]])
+
+    @parameterized.parameters(
+        (table_codings.FLOAT32, 0.0), (table_codings.FLOAT16, 2**-11), (table_codings.INT8, 0.5 / 127)
+    )
+    def test_what_arrives_is_near_what_was_sent(self, coding, tolerance):
+        table = np.random.default_rng(0).normal(size=[50, 8]).astype(np.float32)
+        arrived = coding.decode(coding.encode(tf.constant(table))).numpy()
+        largest = np.abs(table).max(axis=1, keepdims=True)
+        self.assertTrue(np.all(np.abs(arrived - table) <= tolerance * largest * 1.001))
+        if tolerance:
+            self.assertNotAllEqual(arrived, table)
+
+    def test_a_coded_round_differs_by_the_rounding_alone(self):
+        exact = cases.trained(process(cases.FULL), [cases.datasets(cases.histories())])
+        for coding in (table_codings.FLOAT16, table_codings.INT8):
+            coded = cases.trained(process(cases.FULL, coding=coding), [cases.datasets(cases.histories())])
+            for one, other in zip(coded, exact, strict=True):
+                self.assertAllClose(one, other, atol=0.05)
+            self.assertNotAllEqual(coded[0], exact[0])
+
+
+class SelectTest(cases.TwoTowerTestCase, parameterized.TestCase):
+    @parameterized.named_parameters(
+        ("plain", cases.SAMPLED, None, {}),
+        ("secure", cases.REQUESTED, SECURE, {"minimum_requesters": 3, "coding": table_codings.INT8}),
+    )
+    def test_equals_the_table_that_all_receive(self, objective, aggregator, transport):
+        transport = split_two_tower.Transport(**transport)
+        groupings = ("one_user_a_client", "two_clients_of_blocks")
+        rounds = [
+            cases.datasets(cases.histories(seed), cases.GROUPINGS[grouping], objective)
+            for seed, grouping in enumerate(groupings)
+        ]
+        results = []
+        for build, options in (
+            (split_two_tower.build_split_two_tower, {}),
+            (select_two_tower.build_select_two_tower, {"max_rows": cases.NUM_ITEMS}),
+        ):
+            built = cases.model(objective)
+            local = cases.training(built, local_steps=2, learning_rate=0.3)
+            results.append(cases.trained(build(built, local, cases.adam(), aggregator, transport, **options), rounds))
+        self.assert_same(*results)
+
+    def test_a_client_receives_its_rows_alone(self):
+        """The vectors of a client with history (2, 5) and decoys (7, 9) are 4 of 12; item 0's is none of them."""
+        vectors = tf.constant(np.arange(4 * cases.DIMENSION, dtype=np.float32).reshape(4, -1))
+        received = contributions.ReceivedItems(cases.NUM_ITEMS, vectors, tf.constant([2, 5, 7, 9]))
+        self.assertAllEqual(received.of(tf.constant([[9, 2], [5, -1]]))[0], vectors.numpy()[[3, 0]])
+        built = cases.model(cases.FULL)
+        with self.assertRaisesRegex(ValueError, "whole table"):
+            block = {name: tf.constant(value) for name, value in cases.block([np.array([2, 5])], [1]).items()}
+            contributions.block_sum(cases.training(built), None, dict(built.query_tower.tensors), received, block)
+
+    def test_a_secure_build_sums_securely(self):
+        built = cases.model(cases.REQUESTED)
+        select = select_two_tower.build_select_two_tower(
+            built,
+            cases.training(built),
+            cases.sgd(),
+            SECURE,
+            split_two_tower.Transport(minimum_requesters=2),
+            max_rows=4,
+        )
+        tff.test.assert_not_contains_unsecure_aggregation(select.next)
+
+    def test_more_rows_than_allowed_are_an_error(self):
+        built = cases.model(cases.REQUESTED)
+        select = select_two_tower.build_select_two_tower(built, cases.training(built), cases.sgd(), max_rows=2)
+        with self.assertRaisesRegex(Exception, "max_rows"):
+            select.next(select.initialize(), requested())
+
+
+class RowReleaseTest(cases.TwoTowerTestCase, parameterized.TestCase):
+    def test_requesters_by_hand(self):
+        rows = tf.constant([[3, 1, 3, -1], [1, -1, -1, -1], [0, 1, 4, 2]])
+        self.assertAllEqual(row_release.count_requesters(rows, 6), [1, 3, 1, 1, 1, 0])
+
+    @parameterized.named_parameters(("plain", None), ("secure", SECURE))
+    def test_rows_under_the_minimum_stay_as_they_are(self, aggregator):
+        """The item embeddings move under SGD where enough asked; the other rows' gradients are struck and counted."""
+        built = cases.model(cases.REQUESTED)
+        block = cases.clients(cases.histories(), cases.ALL_IN_ONE, cases.REQUESTED)[0][0]
+        rows = cases.REQUESTED.rows({name: tf.constant(value) for name, value in block.items()}, cases.NUM_ITEMS)
+        counts = row_release.count_requesters(rows, cases.NUM_ITEMS).numpy()
+        minimum = int(np.median(counts)) + 1
+        kept = counts >= minimum
+        self.assertTrue(0 < kept.sum() < cases.NUM_ITEMS)
+        before = built.candidate_tower.tensors["items"].numpy()
+        moved = {}
+        for fewest in (1, minimum):
+            learning = process(aggregator=aggregator, minimum_requesters=fewest)
+            output = learning.next(learning.initialize(), requested())
+            moved[fewest] = output.state.global_model_weights.trainable[4 + 2] - before
+        self.assertAllEqual(moved[minimum][~kept], np.zeros_like(before[~kept]))
+        self.assertAllClose(moved[minimum][kept], moved[1][kept], atol=1e-5)
+        self.assertEqual(output.metrics["aggregator"]["dropped_rows"], np.sum(~kept & (counts > 0)))
+
+    def test_grouping_changes_nothing(self):
+        results = [
+            cases.trained(process(minimum_requesters=4), [requested(0, grouping)])
+            for grouping in (cases.ALL_IN_ONE, cases.GROUPINGS["two_clients_of_blocks"])
+        ]
+        self.assert_same(*results)
+
+    def test_a_secure_build_sums_securely(self):
+        tff.test.assert_not_contains_unsecure_aggregation(process(aggregator=SECURE, minimum_requesters=3).next)
+
+    def test_a_minimum_below_one_is_refused(self):
+        with self.assertRaisesRegex(ValueError, "1 or more"):
+            row_release.RowReleaseFactory(SECURE, 0)
+
+    def test_a_minimum_needs_requests(self):
+        with self.assertRaisesRegex(ValueError, "minimum_requesters"):
+            process(cases.FULL, minimum_requesters=2)
+
+
+if __name__ == "__main__":
+    tf.test.main()

@@ -1,0 +1,58 @@
+"""scripts/benchmark_sharing.py on a tiny cohort: a time of each way to aggregate, and refusals."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+from absl.testing import absltest
+
+SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "benchmark_sharing.py"
+CONFIG = """
+[data]
+source = "synthetic"
+[model]
+tower = "bag"
+dimension = 4
+hidden = 3
+max_length = 5
+[training]
+ring_size = 4
+"""
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[1])}
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, timeout=240, env=environment
+    )
+
+
+class BenchmarkSharingTest(absltest.TestCase):
+    def test_prints_one_line_of_json(self):
+        with tempfile.TemporaryDirectory() as folder:
+            config = pathlib.Path(folder) / "tiny.toml"
+            config.write_text(CONFIG)
+            result = run("--config", str(config), "--cohort", "12", "--rounds", "1", "--json")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertLen(result.stdout.splitlines(), 1)
+        times = json.loads(result.stdout)
+        self.assertCountEqual(times, ["plain", "secure", "ring"])
+        self.assertGreater(min(times.values()), 0)
+
+    def test_refuses_in_one_sentence(self):
+        for arguments, words in (
+            (("--cohort", "0"), "--cohort is 0"),
+            (("--rounds", "0"), "--rounds is 0"),
+            (("--config", "nowhere.toml"), "no configuration file nowhere.toml"),
+        ):
+            result = run(*arguments)
+            self.assertEqual(result.returncode, 2)
+            self.assertIn(words, result.stderr)
+            self.assertLen(result.stderr.splitlines(), 1)
+
+
+if __name__ == "__main__":
+    absltest.main()

@@ -1,0 +1,168 @@
+"""scripts/traffic.py on synthetic data: every cell is what `communication` counts, every way is in the table."""
+
+import contextlib
+import dataclasses
+import importlib.util
+import io
+import json
+import math
+import pathlib
+import sys
+import tempfile
+
+import numpy as np
+import tensorflow as tf
+
+from tff_rec.errors import InputError
+from tff_rec.federated import communication, table_codings
+from tff_rec.simulation import assembly, preparation, rounds
+from tff_rec.simulation import config as configs
+
+SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "traffic.py"
+_SPEC = importlib.util.spec_from_file_location("traffic", SCRIPT)
+script = importlib.util.module_from_spec(_SPEC)
+sys.modules["traffic"] = script
+_SPEC.loader.exec_module(script)
+
+CONFIG = """
+[data]
+source = "synthetic"
+[model]
+tower = "bag"
+hidden = 3
+max_length = 9
+half_lives = [5.0, 0.0]
+[training]
+clients_per_round = 100
+secure_bits = 14
+ring_shares = 3
+[transport]
+items = "rows"
+coding = "int8"
+fresh_rows = 30
+"""
+BITS = 14 + 7  # 100 values of 14 bits add up to one of 21; the ring adds in words of 32.
+
+
+class TrafficTest(tf.test.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.folder = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
+        (cls.folder / "rows.toml").write_text(CONFIG)
+        cls.config = configs.read_toml(cls.folder / "rows.toml", configs.TwoTowerConfig)
+        cls.prepared = preparation.prepare(cls.config)
+        cls.printed = io.StringIO()
+        with contextlib.redirect_stdout(cls.printed):
+            script.main(cls._options(dimensions=(4, 6), runs=(cls._run("table", 0.25), cls._run("rows", 0.2))))
+        cls.tables = json.loads((cls.folder / "tables" / "traffic.json").read_text())
+
+    @classmethod
+    def _options(cls, **changes):
+        return script.TrafficOptions(
+            **({"config": cls.folder / "rows.toml", "output": cls.folder / "tables"} | changes)
+        )
+
+    @classmethod
+    def _run(cls, items, ndcg):
+        """A finished run of which nothing but its configuration and metrics is there."""
+        run = cls.folder / f"run-{items}"
+        run.mkdir()
+        (run / "config.toml").write_text(f'[transport]\nitems = "{items}"\n')
+        sizes = {"round": 0, "bytes_down": 1000, "bytes_up": 200, "bytes_to_peers": 30}
+        test = {"round": 7, "test": {"hit_rate_10": 2 * ndcg, "ndcg_10": ndcg}}
+        (run / "metrics.jsonl").write_text(f"{json.dumps(sizes)}\n{json.dumps(test)}\n")
+        return run
+
+    def _model(self, dimension):
+        config = dataclasses.replace(self.config, model=dataclasses.replace(self.config.model, dimension=dimension))
+        return assembly.build_model(
+            config, len(self.prepared.vocabulary), self.prepared.item_features, self.prepared.popularity
+        )
+
+    def _expected(self, dimension):
+        """Of each way. A device asks for at most 10 positives, as many decoys, and what is new of 30 draws."""
+        model, num_items = self._model(dimension), len(self.prepared.vocabulary)
+        own = 2 * np.minimum(self.prepared.store.lengths()[self.prepared.trainable_users], 10)
+        rows = math.ceil(np.mean(own + (num_items - own) * (1 - (1 - 1 / num_items) ** 30)))
+        float16, int8, split = table_codings.FLOAT16, table_codings.INT8, communication.split_traffic
+        return {
+            "unsplit FedAvg": communication.unsplit_traffic(model),
+            "unsplit FedAvg, secure sum": communication.unsplit_traffic(model, BITS),
+            "whole table, float32": split(model),
+            "whole table, float16": split(model, float16),
+            "whole table, int8": split(model, int8),
+            "whole table, int8, secure": split(model, int8, number_bits=BITS),
+            "whole table, int8, ring": split(model, int8, number_bits=32, shares=3),
+            "requested rows, float32": split(model, requested_rows=rows),
+            "requested rows, int8, secure": split(model, int8, requested_rows=rows, number_bits=BITS),
+        }
+
+    def test_every_cell_is_what_communication_counts(self):
+        for dimension in (4, 6):
+            cells = {cell["way"]: cell for cell in self.tables["traffic"] if cell["dimension"] == dimension}
+            expected = self._expected(dimension)
+            self.assertEqual(list(cells), list(expected))
+            whole = expected["unsplit FedAvg"].total
+            for way, traffic in expected.items():
+                cell = cells[way]
+                counted = {name: size for name, size in cell.items() if ": " in name}
+                directions = (("down", traffic.down), ("up", traffic.up), ("to peers", traffic.peers))
+                self.assertEqual(counted, {f"{to}: {part}": of[part] for to, of in directions for part in of})
+                self.assertEqual(cell["total"], traffic.total)
+                self.assertAllClose(cell["times_fewer_bytes"], whole / traffic.total)
+                fewer = cells["unsplit FedAvg"]["multiply_adds"] / cell["multiply_adds"]
+                self.assertAllClose(cell["times_fewer_multiply_adds"], fewer)
+            self.assertGreater(cells["whole table, int8"]["times_fewer_multiply_adds"], 1.0)
+            self.assertGreater(
+                cells["whole table, int8"]["multiply_adds"], cells["requested rows, float32"]["multiply_adds"]
+            )
+
+    def test_the_query_tower_by_hand(self):
+        """Two half-lives at dimension 4: 8 × 3 + 3 + 3 × 4 + 4 = 43 numbers, 172 bytes; at 6: 36 + 3 + 18 + 6 = 63."""
+        for dimension, size in ((4, 172), (6, 252)):
+            sizes = {cell["down: query tower"] for cell in self.tables["traffic"] if cell["dimension"] == dimension}
+            self.assertEqual(sizes, {size})
+
+    def test_requested_rows_are_those_of_the_blocks(self):
+        """The mean over 800 devices of what the objective names, within 1 % and one row for rounding up."""
+        model = self._model(4)
+        users = self.prepared.trainable_users[:800]
+        asked = [
+            np.sum(model.objective.rows(block, len(self.prepared.vocabulary)) >= 0, axis=1)
+            for block in rounds.block_source(self.config, self.prepared, model)(users, 0)
+        ]
+        counted = assembly.mean_requested_rows(self.config, model, self.prepared.store.lengths()[users])
+        self.assertAllClose(counted, np.concatenate(asked).mean(), rtol=0.01, atol=1.0)
+
+    def test_the_table_has_all_ways_and_runs(self):
+        """Of NDCG@10 25 % the second run has 20 %: it lost 20 %. Each moved 1,230 bytes, 1.2 kB."""
+        text = (self.folder / "tables" / "traffic.md").read_text()
+        self.assertIn(text.strip(), self.printed.getvalue())
+        for way in self._expected(4):
+            self.assertLen([line for line in text.splitlines() if f"| {way} |" in line], 2)
+        for row in ("| run-table | table |", "| run-rows | rows |"):
+            self.assertIn(row, text)
+        (lost,) = (line for line in text.splitlines() if line.startswith("| run-rows "))
+        self.assertRegex(lost, r"\| 1\.2 \| 40\.00 \| 20\.00 \| 20\.00 \|$")
+
+    def test_refusals(self):
+        (self.folder / "unfinished").mkdir(exist_ok=True)
+        (self.folder / "unfinished" / "config.toml").write_text("seed = 3\n")
+        (self.folder / "table.toml").write_text("seed = 3\n")
+        for sentence, changes in (
+            ("--runs .*unfinished has no test metrics", {"runs": (self.folder / "unfinished",)}),
+            ("--runs .*nowhere is no run folder", {"runs": (self.folder / "nowhere",)}),
+            ("--catalogue is 'half'", {"catalogue": "half"}),
+            ("--dimensions need", {"dimensions": ()}),
+            ("--dimensions need", {"dimensions": (0,)}),
+            ("table.toml requests no rows", {"config": self.folder / "table.toml"}),
+        ):
+            with self.assertRaisesRegex(InputError, sentence) as caught:
+                script.main(self._options(**({"output": self.folder / "refused"} | changes)))
+            self.assertNotIn("\n", str(caught.exception))
+        self.assertFalse((self.folder / "refused").exists())
+
+
+if __name__ == "__main__":
+    tf.test.main()

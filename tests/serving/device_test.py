@@ -1,0 +1,87 @@
+"""Inference on the device: the server's answer without its knowledge."""
+
+import pathlib
+import tempfile
+
+import numpy as np
+import tensorflow as tf
+
+from tff_rec.data.features import ItemVocabulary
+from tff_rec.errors import InputError
+from tff_rec.models import candidate_tower, objectives, query_towers, two_tower
+from tff_rec.serving import device, export, reader
+
+ITEMS, LENGTH = 40, 5
+VOCABULARY = ItemVocabulary(tuple(f"item {i:02}" for i in range(ITEMS)))
+POPULARITY = np.random.default_rng(3).permutation(ITEMS).astype(np.float32)
+HISTORY = [f"item {i:02}" for i in (3, 17, 8, 30, 2, 11, 25)]
+
+
+class DeviceTest(tf.test.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.folder = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory())) / "export"
+        model = two_tower.TwoTower(
+            query_towers.AttentionQueryTower(8, LENGTH, num_heads=2),
+            candidate_tower.CandidateTower(ITEMS, 1, 8, stddev=1.0),
+            np.zeros([ITEMS, 1], np.int32),
+            np.zeros([ITEMS, 1], np.float32),
+            objectives.FullSoftmax(objectives.cosine_similarity()),
+        )
+        export.export_two_tower(model, VOCABULARY, POPULARITY, {}, cls.folder, LENGTH, 20)
+
+    def setUp(self):
+        super().setUp()
+        self.server = device.ItemServer(self.folder)
+
+    def _asking(self, history=HISTORY, shortlist=ITEMS, decoys=2, secret=b"s" * 32):
+        return device.recommend_asking(self.server, history, 10, shortlist, decoys, secret)
+
+    def _assert_same(self, found, expected):
+        self.assertEqual([item.item_id for item in found.items], [item.item_id for item in expected.items])
+        self.assertAllClose([item.score for item in found.items], [item.score for item in expected.items], rtol=1e-4)
+        self.assertEqual(found.known, expected.known)
+
+    def test_holding_the_catalogue_equals_the_server_and_asks_for_nothing(self):
+        for history in (HISTORY, HISTORY[:2], ["unknown", *HISTORY[:1]], []):
+            expected = reader.recommend(self.folder, history, 10)
+            self._assert_same(device.recommend_holding(self.server, history, 10), expected)
+        self.assertEqual(self.server.requested, [])
+
+    def test_asking_with_a_full_shortlist_equals_the_server(self):
+        self._assert_same(self._asking(), reader.recommend(self.folder, HISTORY, 10))
+
+    def test_the_server_sees_each_item_of_the_history_among_its_decoys_once(self):
+        self._asking()
+        self.assertLen(self.server.requested, 3 * len(HISTORY))
+        self.assertLen(set(self.server.requested), 3 * len(HISTORY))
+        self.assertContainsSubset(HISTORY, self.server.requested)
+
+    def test_the_same_secret_asks_for_the_same_items(self):
+        self._asking()
+        first, self.server.requested = set(self.server.requested), []
+        self._asking()
+        self.assertEqual(set(self.server.requested), first)
+        self.server.requested = []
+        self._asking(secret=b"t" * 32)
+        self.assertNotEqual(set(self.server.requested), first)
+
+    def test_a_shortlist_bounds_what_is_recommended(self):
+        popular = {VOCABULARY.item_ids[item] for item in np.argsort(-POPULARITY)[:12]}
+        found = self._asking(shortlist=12)
+        self.assertNotEmpty(found.items)
+        self.assertContainsSubset({item.item_id for item in found.items}, popular - set(HISTORY))
+
+    def test_an_empty_history_asks_for_nothing_and_gets_popular_items(self):
+        found = self._asking(history=[])
+        self.assertEqual(self.server.requested, [])
+        self.assertEqual(found.items[0].item_id, VOCABULARY.item_ids[int(np.argmax(POPULARITY))])
+
+    def test_no_export_is_one_sentence(self):
+        with self.assertRaisesRegex(InputError, "not"):
+            device.ItemServer(self.folder.parent / "nothing")
+
+
+if __name__ == "__main__":
+    tf.test.main()

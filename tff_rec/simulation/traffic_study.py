@@ -1,0 +1,106 @@
+"""Ways to train one two-tower model, beside each other: what a device sends, receives and computes in each."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import tensorflow as tf
+
+from tff_rec.data import clients
+from tff_rec.federated import communication
+from tff_rec.models import requested_softmax, two_tower
+from tff_rec.simulation import assembly, decoys, device_compute
+from tff_rec.simulation.config import TransportConfig, TwoTowerConfig
+from tff_rec.simulation.preparation import Prepared
+
+Aggregation = Literal["plain", "secure", "ring"]
+_SUMMED: tuple[Aggregation, ...] = ("secure", "ring")
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """A way to train, and what a device does in a round of it.
+
+    Attributes:
+        name: For people.
+        traffic: Bytes.
+        compute: Multiply-adds and time.
+    """
+
+    name: str
+    traffic: communication.Traffic
+    compute: device_compute.DeviceCompute
+
+
+def ways(config: TwoTowerConfig, prepared: Prepared, dimension: int) -> Iterator[Way]:
+    """Unsplit averaging first, then split training with each transport and aggregation.
+
+    Args:
+        config: Its model, at another dimension, is what is trained, and its `transport` and bits those of the requested
+            rows.
+        prepared: Its data.
+        dimension: Length of item vectors.
+    """
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, dimension=dimension))
+    whole = _replace(config, transport=TransportConfig(), aggregation="plain")
+    model, block = _model_and_block(whole, prepared)
+    training = assembly.local_training(whole, model)
+    unsplit = device_compute.unsplit_compute(model, training, block)
+    secure_bits = assembly.number_bits(_replace(config, aggregation="secure").training)
+    yield Way("unsplit FedAvg", communication.unsplit_traffic(model), unsplit)
+    yield Way("unsplit FedAvg, secure sum", communication.unsplit_traffic(model, secure_bits), unsplit)
+    split = device_compute.split_compute(model, training, block)
+    for transport in (TransportConfig(), TransportConfig(coding="float16"), TransportConfig(coding="int8")):
+        whole = _replace(whole, transport=transport)
+        yield Way(f"whole table, {transport.coding}", _traffic(whole, prepared, model), split)
+    for aggregation in _SUMMED:
+        yield Way(
+            f"whole table, int8, {aggregation}",
+            _traffic(_replace(whole, aggregation=aggregation), prepared, model),
+            split,
+        )
+    model, block = _model_and_block(config, prepared)
+    split = device_compute.split_compute(model, assembly.local_training(whole, model), block)
+    exact = _replace(config, transport=dataclasses.replace(config.transport, coding="float32"), aggregation="plain")
+    yield Way("requested rows, float32", _traffic(exact, prepared, model), split)
+    secure = _replace(config, aggregation="secure")
+    yield Way(f"requested rows, {config.transport.coding}, secure", _traffic(secure, prepared, model), split)
+
+
+def _replace(
+    config: TwoTowerConfig, *, transport: TransportConfig | None = None, aggregation: Aggregation | None = None
+) -> TwoTowerConfig:
+    training = config.training
+    if aggregation is not None:
+        training = dataclasses.replace(training, aggregation=aggregation)
+    return dataclasses.replace(config, transport=transport or config.transport, training=training)
+
+
+def _traffic(config: TwoTowerConfig, prepared: Prepared, model: two_tower.TwoTower) -> communication.Traffic:
+    return assembly.traffic(config, model, prepared.store.lengths()[prepared.trainable_users])
+
+
+def _model_and_block(config: TwoTowerConfig, prepared: Prepared) -> tuple[two_tower.TwoTower, dict[str, tf.Tensor]]:
+    """The model, and the block of the user with the median length of history."""
+    model = assembly.build_model(config, len(prepared.vocabulary), prepared.item_features, prepared.popularity)
+    users = prepared.trainable_users
+    lengths = prepared.store.lengths()[users]
+    median = users[np.argsort(lengths, kind="stable")[len(users) // 2]]
+    beside = {}
+    if requested_softmax.DECOYS in model.objective.block_keys:
+        one_by_one = dataclasses.replace(config.transport, decoy_strategy="fresh")
+        draw = decoys.decoys_of_rounds(one_by_one, prepared.store, prepared.popularity, config.seed)
+        beside[requested_softmax.DECOYS] = draw(np.array([median]), 0)
+    (block,) = clients.blocks(
+        prepared.store,
+        np.array([median]),
+        max_length=config.model.max_length + 1,
+        users_per_block=1,
+        random_window=0.0,
+        shuffle_ties=False,
+        seed=config.seed,
+        round_number=0,
+        beside=beside,
+    )
+    return model, {name: tf.constant(value) for name, value in block.items()}
