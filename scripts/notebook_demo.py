@@ -221,7 +221,7 @@ def mean_through_ring(sent: list[Contribution], show: bool) -> tuple[list["np.nd
     point = FixedPoint(BOUND, BITS)
     parts = [[*contribution.update, contribution.item_gradient] for contribution in sent]
     rows = np.stack([np.concatenate([part.ravel() for part in own]) for own in parts])
-    integers = point.encode(tf.constant(rows)).numpy()
+    integers = point.encode(tf.constant(rows)).numpy().astype(np.int64)
     ring = secret_sharing.Ring(point.limit, DEVICES, shares=2, group_size=DEVICES, minimum_members=DEVICES)
     keys = secret_sharing.new_keys(DEVICES)
     result = secret_sharing.ring_round(integers, ring, keys=keys)

@@ -7,7 +7,6 @@ users from the training part. With --output DIR the arrays are written there.
 import dataclasses
 import json
 import pathlib
-import resource
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
@@ -218,7 +217,9 @@ def _shape(matrix: Any) -> str:
 
 
 def _peak_gb() -> float:
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9
+    # Not `getrusage`, whose maximum a program inherits from the one that started it.
+    status = pathlib.Path("/proc/self/status").read_text(encoding="utf-8")
+    return next(1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1e9
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ class ClippingTest(cases.TwoTowerTestCase, parameterized.TestCase):
         bounds = {part: float(np.median(values)) * 1.001 for part, values in norms.items()}
         clipped = runner(built, local_steps=2, query_clip_norm=bounds["query"], item_clip_norm=bounds["items"])
         for index, one in enumerate(ones):
-            after = clipped(**one)
+            after = clipped(one)
             for part, bound in bounds.items():
                 scale = min(1.0, bound / norms[part][index])
                 expected = tf.nest.map_structure(functools.partial(np.multiply, scale), sums[index][part])

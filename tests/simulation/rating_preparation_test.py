@@ -102,9 +102,9 @@ class PrepareTest(parameterized.TestCase):
             prepare(dataclasses.replace(RUN, training=DeviceTrainingConfig(clients_per_round=1001)))
 
     def test_one_rating_for_everything(self):
-        with tempfile.TemporaryDirectory() as directory:
-            with self.assertRaisesRegex(InputError, "All training ratings of csv are 4; give ratings that differ"):
-                prepare(dataclasses.replace(RUN, data=_csv(directory, "4")))
+        message = "All training ratings of csv are 4; give ratings that differ"
+        with tempfile.TemporaryDirectory() as directory, self.assertRaisesRegex(InputError, message):
+            prepare(dataclasses.replace(RUN, data=_csv(directory, "4")))
 
     def test_a_run_is_not_resumed_with_other_data(self):
         with tempfile.TemporaryDirectory() as directory:

@@ -114,7 +114,7 @@ class SimulationTest(tf.test.TestCase):
     def test_secure_aggregation_equals_plain_within_quantisation(self):
         training = dataclasses.replace(SMALL.training, rounds=3, query_clip_norm=1.0, item_clip_norm=1.0)
         plain = self._run(dataclasses.replace(SMALL, training=training), "plain").records()
-        training = dataclasses.replace(training, aggregation="secure")
+        training = dataclasses.replace(training, aggregation="secure", secure_bits=32)
         secure = self._run(dataclasses.replace(SMALL, training=training), "secure").records()
         np.testing.assert_allclose(
             [record["loss"] for record in plain[:3]], [record["loss"] for record in secure[:3]], atol=1e-3

@@ -116,11 +116,11 @@ def block_sum(
         items=_sum_items(training, encode, leaves, item_gradient, weights, received.num_items),
     )
     for name, values in (("loss", losses * weights), ("weight", weights)):
-        sums[name] = tf.reduce_sum(values) if encode is None else _integer_sum(encode(name, values))
+        sums[name] = tf.reduce_sum(values) if encode is None else integer_sum(encode(name, values))
     return sums
 
 
-def _integer_sum(encoded: tf.Tensor) -> tf.Tensor:
+def integer_sum(encoded: tf.Tensor) -> tf.Tensor:
     """Sums encoded values over users: integers [users, ...] → int64 [...]; unsigned ones wrap, being residues."""
     if encoded.dtype.is_unsigned:
         total = tf.reduce_sum(encoded, axis=0)
@@ -146,12 +146,13 @@ def _leaves(
     elif received.ids is not None:
         raise ValueError("The objective scores the whole table, and only some rows were sent.")
     else:
-        items = _stack(received.vectors, users) if items_per_user else received.vectors
-    query = {name: _stack(value, users) if query_per_user else value for name, value in query_weights.items()}
+        items = stack_by_user(received.vectors, users) if items_per_user else received.vectors
+    query = {name: stack_by_user(value, users) if query_per_user else value for name, value in query_weights.items()}
     return _Leaves(query, items, rows, query_per_user, items_per_user)
 
 
-def _stack(value: tf.Tensor, users: tf.Tensor) -> tf.Tensor:
+def stack_by_user(value: tf.Tensor, users: tf.Tensor) -> tf.Tensor:
+    """One copy a user: [...] → [users, ...]."""
     return tf.tile(value[tf.newaxis], tf.concat([[users], tf.ones([value.shape.rank], tf.int32)], axis=0))
 
 
@@ -199,12 +200,12 @@ def _sum_query(
     if leaves.query_per_user:
         if training.query_clip_norm is not None:
             squares = [tf.reduce_sum(tf.square(value), axis=range(1, value.shape.rank)) for value in update.values()]
-            weights *= _clip_scale(tf.add_n(squares), training.query_clip_norm)
+            weights *= clip_scale(tf.add_n(squares), training.query_clip_norm)
         if encode is None:
             update = {name: tf.tensordot(weights, value, 1) for name, value in update.items()}
         else:
-            encoded = {name: encode("query", value * _beside(weights, value)) for name, value in update.items()}
-            update = {name: _integer_sum(value) for name, value in encoded.items()}
+            encoded = {name: encode("query", value * beside(weights, value)) for name, value in update.items()}
+            update = {name: integer_sum(value) for name, value in encoded.items()}
     first = 1 if leaves.query_per_user else 0
     return collections.OrderedDict(
         (name, tf.ensure_shape(update[name], weight.shape[first:])) for name, weight in leaves.query.items()
@@ -224,15 +225,15 @@ def _sum_items(
     if rows is not None and bounded:
         rows, gradient = combine_rows(rows, gradient)
     if training.item_clip_norm is not None:
-        scale = _clip_scale(tf.reduce_sum(tf.square(gradient), axis=[1, 2]), training.item_clip_norm * weights)
-        gradient = gradient * _beside(scale, gradient)
+        scale = clip_scale(tf.reduce_sum(tf.square(gradient), axis=[1, 2]), training.item_clip_norm * weights)
+        gradient = gradient * beside(scale, gradient)
     if encode is not None:
         gradient = encode("items", gradient)
         if rows is None:
-            return _integer_sum(gradient)
+            return integer_sum(gradient)
         gradient = tf.cast(gradient, tf.int64)
     if rows is not None:
-        return _scatter_sum(rows, gradient, num_items)
+        return scatter_sum(rows, gradient, num_items)
     return tf.reduce_sum(gradient, axis=0) if leaves.items_per_user else gradient
 
 
@@ -261,7 +262,7 @@ def combine_rows(rows: tf.Tensor, gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Te
     return ids, tf.reshape(sums, shape) * tf.cast(ids >= 0, tf.float32)[:, :, tf.newaxis]
 
 
-def _scatter_sum(rows: tf.Tensor, values: tf.Tensor, num_rows: int) -> tf.Tensor:
+def scatter_sum(rows: tf.Tensor, values: tf.Tensor, num_rows: int) -> tf.Tensor:
     """Sums [..., d] values by their rows, [...], to [num_rows, d]; negative rows go to a last one that is cut off."""
     places = tf.reshape(tf.where(rows >= 0, rows, num_rows), [-1, 1])
     dimension = values.shape[-1]
@@ -269,11 +270,11 @@ def _scatter_sum(rows: tf.Tensor, values: tf.Tensor, num_rows: int) -> tf.Tensor
     return tf.tensor_scatter_nd_add(total, places, tf.reshape(values, [-1, dimension]))[:-1]
 
 
-def _clip_scale(squares: tf.Tensor, limit: tf.Tensor | float) -> tf.Tensor:
+def clip_scale(squares: tf.Tensor, limit: tf.Tensor | float) -> tf.Tensor:
     """Factor, [users], that brings a contribution of the given square norm, [users], to at most `limit`."""
     return tf.where(squares > limit**2, tf.math.divide_no_nan(limit, tf.sqrt(squares)), 1.0)
 
 
-def _beside(vector: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+def beside(vector: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
     """Reshapes [users] to broadcast against [users, ...]."""
     return tf.reshape(vector, tf.concat([[-1], tf.ones([value.shape.rank - 1], tf.int32)], axis=0))

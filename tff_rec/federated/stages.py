@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
+import tensorflow_recommenders as tfrs
 
 from tff_rec.federated.aggregators import UserMeanFactory
 from tff_rec.models import layers
@@ -69,7 +70,7 @@ def compose(
     )
 
 
-def initial_model_weights(model: TwoTower) -> tff.Computation:
+def initial_model_weights(model: tfrs.Model) -> tff.Computation:
     """`( -> ModelWeights)` with the present weights of both towers."""
     values = [weight.numpy() for weight in model.trainable_weights]
 

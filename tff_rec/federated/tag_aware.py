@@ -1,0 +1,332 @@
+"""Federated training of the tag-aware filter by one client a user, as a TFF learning process.
+
+Partially local training (Singhal et al. 2021, https://arxiv.org/abs/2102.03448): the user's part is formed anew on the
+device and never leaves it. Here it is a closed form of the history and of what was sent (`models.reconstruction`), so
+that a device stores nothing between rounds. A round in four typed parts:
+
+- distributor: the server runs the item tower over the catalogue and sends its table and the rating tower;
+- client work: a device takes SGD steps on its copy of the rating tower and of the rows of its own items. It gives the
+  mean gradient on the way, which is weighted, bounded and encoded for each user alone before a block is summed. FedProx
+  (Li et al. 2020) keeps the copies near what was sent;
+- aggregator: any `aggregators.UserMeanFactory`;
+- finalizer: the mean gradient of the table is pulled back through the item tower; the penalties, which are on the sum
+  over all ratings, add theirs; then an optimizer for each tower, as in FedOpt (Reddi et al. 2021).
+"""
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_rec.federated import aggregators, contributions, stages
+from tff_rec.models import layers
+from tff_rec.models.objectives import Block
+from tff_rec.models.tag_aware import RatingTower, TagAware
+from tff_rec.models.two_tower import UserWeighting, by_positives
+
+_SEED_STRIDE = 1_000_003
+_ROWS = "rows"
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalRatings:
+    """What a device does with the table's rows and the rating tower that it receives.
+
+    Attributes:
+        rating_tower: Forms the user's part and predicts.
+        local_steps: SGD steps on the sum of squared errors over all ratings of the user.
+        learning_rate: Of those steps, on rows; without effect where there is one.
+        tower_learning_rate: The same on the rating tower, whose every weight feels all ratings and not one.
+        proximal: FedProx's µ: µ/2 times the squared distance from what was sent joins that sum.
+        row_clip_norm: Largest L2 norm of a user's mean gradient of all rows together, of its mean squared error; None
+            for no bound.
+        tower_clip_norm: The same of the rating tower.
+        weighting: The user's weight in the mean over users, from its number of ratings.
+    """
+
+    rating_tower: RatingTower
+    local_steps: int = 1
+    learning_rate: float = 0.02
+    tower_learning_rate: float = 2e-5
+    proximal: float = 0.0
+    row_clip_norm: float | None = None
+    tower_clip_norm: float | None = None
+    weighting: UserWeighting = by_positives
+
+    def __post_init__(self) -> None:
+        if self.local_steps < 1:
+            raise ValueError(f"local_steps must be at least 1, not {self.local_steps}.")
+        if self.proximal < 0:
+            raise ValueError(f"proximal must not be negative, as {self.proximal} is.")
+        for name in ("learning_rate", "tower_learning_rate"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, not {getattr(self, name)}.")
+        for name in ("row_clip_norm", "tower_clip_norm"):
+            norm = getattr(self, name)
+            if norm is not None and norm <= 0:
+                raise ValueError(f"{name} must be positive or None, not {norm}.")
+
+
+def build_tag_aware(
+    model: TagAware,
+    local: LocalRatings,
+    optimizers: stages.ServerOptimizers,
+    aggregator: aggregators.UserMeanFactory | None = None,
+) -> tff.learning.templates.LearningProcess:
+    """Builds `(<state@SERVER, {<items=int32[?,?],ratings=float32[?,?],seed=int32[?]>*}@CLIENTS> -> <state, metrics>)`.
+
+    A TFF client is a group of devices: each element of its dataset is a block of users. The state's
+    `global_model_weights.trainable` are in the order of `model.trainable_weights`, the item tower's and then the rating
+    tower's, and begin as they stand in `model`. The finalizer's metric `loss` is the mean squared error of the cohort
+    before its local steps, every rating predicted from the user's others.
+
+    Args:
+        model: Both towers, the catalogue's features and the penalties.
+        local: What each device does.
+        optimizers: At the server, `query` of the rating tower and `candidate` of the item tower. They see the gradient
+            of the mean squared error and its penalty, as in centralised training.
+        aggregator: From users to their mean; plain by default. Of the parts that it may bound, `query` is the rating
+            tower's and `items` the table's.
+    """
+    aggregator = aggregator or aggregators.PlainMeanFactory()
+    distributor = build_distributor(model)
+
+    def sum_of_block(sent: Any, block: Block) -> stages.Sums:
+        return block_sum(local, aggregator.encode, sent["query"], sent["items"], block)
+
+    sums = collections.OrderedDict(query=stages.weight_shapes(model.rating_tower), items=table_shape(model))
+    zeros = stages.zero_sums(sums, tf.float32 if aggregator.encode is None else tf.int64)
+    client_work = stages.build_client_work(distributor, block_type(), sum_of_block, zeros)
+    result_type = client_work.next.type_signature.result.result.member
+    aggregation = aggregator.create(result_type.update, result_type.update_weight)
+    finalizer = build_finalizer(model, optimizers, aggregation.next.type_signature.result.result.member)
+    return tff.learning.templates.compose_learning_process(
+        stages.initial_model_weights(model), distributor, client_work, aggregation, finalizer
+    )
+
+
+@tf.autograph.experimental.do_not_convert
+def block_sum(
+    local: LocalRatings,
+    encode: contributions.Encode | None,
+    tower: layers.Weights,
+    table: tf.Tensor,
+    block: Block,
+) -> stages.Sums:
+    """Trains every user of a block and sums what they send; plain TensorFlow.
+
+    Args:
+        local: What each device does.
+        encode: As in `contributions.block_sum`.
+        tower: The rating tower's weights as sent, by name.
+        table: float32 [items, width] as sent, of which a device reads the rows of its own items.
+        block: `items`, int32 [users, n], each item at most once a user, padded with -1; `ratings`, float32 [users, n];
+            `seed`, int32 [users], what each device draws its dropout from.
+
+    Returns:
+        `query`: by name, the sum over users of weight × mean gradient of the rating tower; `items`: [items, width], the
+        same of the table; `loss`: the sum of weight × mean squared error at the first step; `weight`: the sum of
+        weights. Float32, or int64 where encoded.
+    """
+    counts = tf.reduce_sum(tf.cast(block["items"] >= 0, tf.float32), axis=1)
+    weights = local.weighting(counts)
+    # From the sum over a user's ratings to its weighted mean.
+    shares = tf.math.divide_no_nan(weights, counts)
+    if _apart(local, encode):
+        gradients, rows, losses = _train(local, tower, table, block)
+        query = _sum_tower(encode, gradients, _bounded(gradients.values(), shares, local.tower_clip_norm, weights))
+        items = _sum_rows(encode, block, rows, _bounded([rows], shares, local.row_clip_norm, weights), table.shape[0])
+    else:
+        query, items, losses = _differentiate(local, tower, table, block, shares)
+    sums: stages.Sums = collections.OrderedDict(query=query, items=items)
+    for name, values in (("loss", losses * shares), ("weight", weights)):
+        sums[name] = tf.reduce_sum(values) if encode is None else contributions.integer_sum(encode(name, values))
+    return sums
+
+
+def seeds_at(block: Block, step: tf.Tensor | int) -> tf.Tensor:
+    """What users draw from in a later pass over a block: int32 [users]; at step 0 the block's own seeds."""
+    return block["seed"] + tf.constant(_SEED_STRIDE) * step
+
+
+def block_type() -> tff.SequenceType:
+    """Blocks of ratings: `{<items=int32[?,?],ratings=float32[?,?],seed=int32[?]>*}`."""
+    return tff.SequenceType(
+        collections.OrderedDict(
+            items=tff.TensorType(np.int32, [None, None]),
+            ratings=tff.TensorType(np.float32, [None, None]),
+            seed=tff.TensorType(np.int32, [None]),
+        )
+    )
+
+
+def split_weights(model: TagAware, trainable: Sequence[tf.Tensor]) -> tuple[stages.Named, stages.Named]:
+    """Names the weights of the item tower and of the rating tower in a list of all."""
+    count = len(model.item_tower.weight_specs())
+    tower = model.rating_tower.as_weights(list(trainable[count:]))
+    return dict(model.item_tower.as_weights(list(trainable[:count]))), dict(tower)
+
+
+def build_distributor(model: TagAware) -> tff.learning.templates.DistributionProcess:
+    """`(<()@SERVER, weights@SERVER> -> <(), <query=…,items=float32[items,width]>@CLIENTS, ()>)`."""
+    weights_type = stages.initial_model_weights(model).type_signature.result
+
+    @tff.tensorflow.computation(weights_type)
+    def prepare(weights: Any) -> Any:
+        items, tower = split_weights(model, weights.trainable)
+        return collections.OrderedDict(query=collections.OrderedDict(tower), items=model.item_table(items))
+
+    @tff.federated_computation
+    def initialize() -> Any:
+        return tff.federated_value((), tff.SERVER)
+
+    @tff.federated_computation(initialize.type_signature.result, tff.FederatedType(weights_type, tff.SERVER))
+    def next_fn(state: Any, weights: Any) -> Any:
+        sent = tff.federated_broadcast(tff.federated_map(prepare, weights))
+        return tff.templates.MeasuredProcessOutput(state, sent, tff.federated_value((), tff.SERVER))
+
+    return tff.learning.templates.DistributionProcess(initialize, next_fn)
+
+
+def build_finalizer(
+    model: TagAware, optimizers: stages.ServerOptimizers, mean_type: tff.Type
+) -> tff.learning.templates.FinalizerProcess:
+    """`(<S@SERVER, weights@SERVER, mean@SERVER> -> <S, weights, <loss=float32>>)`."""
+    weights_type = stages.initial_model_weights(model).type_signature.result
+    item_shapes = list(stages.weight_shapes(model.item_tower).values())
+    tower_shapes = list(stages.weight_shapes(model.rating_tower).values())
+
+    @tff.tensorflow.computation
+    def initial_state() -> Any:
+        return optimizers.query.initialize(tower_shapes), optimizers.candidate.initialize(item_shapes)
+
+    @tff.tensorflow.computation(initial_state.type_signature.result, weights_type, mean_type)
+    @tf.function
+    def step(state: Any, weights: Any, mean: Any) -> Any:
+        items, tower = split_weights(model, weights.trainable)
+        item_gradients = _penalised(model, items, pull_back(model, items, mean["items"]))
+        tower_gradients = _penalised(model, tower, mean["query"])
+        tower_state, new_tower = optimizers.query.next(state[0], list(tower.values()), tower_gradients)
+        item_state, new_items = optimizers.candidate.next(state[1], list(items.values()), item_gradients)
+        new_weights = tff.learning.models.ModelWeights(list(new_items) + list(new_tower), [])
+        return (tower_state, item_state), new_weights, collections.OrderedDict(loss=mean["loss"])
+
+    @tff.federated_computation
+    def initialize() -> Any:
+        return tff.federated_eval(initial_state, tff.SERVER)
+
+    @tff.federated_computation(
+        initialize.type_signature.result,
+        tff.FederatedType(weights_type, tff.SERVER),
+        tff.FederatedType(mean_type, tff.SERVER),
+    )
+    def next_fn(state: Any, weights: Any, mean: Any) -> Any:
+        new_state, new_weights, measurements = tff.federated_map(step, (state, weights, mean))
+        return tff.templates.MeasuredProcessOutput(new_state, new_weights, measurements)
+
+    return tff.learning.templates.FinalizerProcess(initialize, next_fn)
+
+
+@tf.autograph.experimental.do_not_convert
+def pull_back(model: TagAware, items: stages.Named, table_gradient: tf.Tensor) -> stages.Named:
+    """Vector-Jacobian product of the item tower: gradients of its weights from that of its table, [items, width]."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(items)
+        table = model.item_table(items)
+    gradients = tape.gradient(table, items, output_gradients=table_gradient)
+    return {name: tf.convert_to_tensor(value) for name, value in gradients.items()}
+
+
+def table_shape(model: TagAware) -> tf.TensorSpec:
+    """Of the item tower's table: float32 [items, 2 + 2 · dimension]."""
+    return tf.TensorSpec([model.item_tower.num_items, 2 + 2 * model.item_tower.dimension])
+
+
+def _penalised(model: TagAware, weights: stages.Named, gradients: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
+    """Gradients of the mean squared error, and of the penalty a rating, in the weights' order."""
+    factors = {name: 2.0 * model.penalties.of(name) / model.num_ratings for name in weights}
+    return [gradients[name] + factors[name] * weights[name] for name in weights]
+
+
+def _apart(local: LocalRatings, encode: contributions.Encode | None) -> bool:
+    """Whether each user needs a gradient of its own; else the gradient of the sum will do."""
+    bounded = local.row_clip_norm is not None or local.tower_clip_norm is not None
+    return local.local_steps > 1 or bounded or encode is not None
+
+
+def _differentiate(
+    local: LocalRatings, tower: layers.Weights, table: tf.Tensor, block: Block, shares: tf.Tensor
+) -> tuple[stages.Named, tf.Tensor, tf.Tensor]:
+    """Gradients of the sum of shares × losses by the tower and the table, and the losses, float32 [users]."""
+    sent = (dict(tower), table)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(sent)
+        losses = local.rating_tower.losses(*sent, block["items"], block["ratings"], block["seed"])
+        total = tf.reduce_sum(losses * shares)
+    query, items = tape.gradient(total, sent, unconnected_gradients="zero")
+    return collections.OrderedDict(query), tf.ensure_shape(tf.convert_to_tensor(items), table.shape), losses
+
+
+def _train(
+    local: LocalRatings, tower: layers.Weights, table: tf.Tensor, block: Block
+) -> tuple[stages.Named, tf.Tensor, tf.Tensor]:
+    """Local steps of each user on its own rows and tower.
+
+    Returns:
+        The mean over steps of the gradients of a user's sum of squared errors: by the tower, by name [users, ...], and
+        by the rows of its items, [users, n, width]; and the losses of the first step, [users].
+    """
+    items = block["items"]
+    users, length = tf.shape(items)[0], tf.shape(items)[1]
+    places = tf.where(items >= 0, tf.range(length), -1)
+    sent = {name: contributions.stack_by_user(value, users) for name, value in tower.items()}
+    sent[_ROWS] = tf.gather(table, tf.maximum(items, 0))
+    rates = dict.fromkeys(tower, local.tower_learning_rate) | {_ROWS: local.learning_rate}
+    totals = {name: tf.zeros_like(value) for name, value in sent.items()}
+    all_losses = []
+    for step in range(local.local_steps):
+        # After SGD steps the copy is what was sent minus rate × sum of gradients; so is the proximal term.
+        copy = {name: sent[name] - rates[name] * totals[name] for name in sent}
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(copy)
+            losses = local.rating_tower.losses(copy, copy[_ROWS], places, block["ratings"], seeds_at(block, step))
+        gradients = tape.gradient(losses, copy, unconnected_gradients="zero")
+        kept = {name: 1.0 - local.proximal * rate for name, rate in rates.items()}
+        totals = {name: kept[name] * totals[name] + gradients[name] for name in sent}
+        all_losses.append(losses)
+    means = collections.OrderedDict((name, totals[name] / local.local_steps) for name in sent)
+    rows = means.pop(_ROWS)
+    return means, rows, all_losses[0]
+
+
+def _bounded(gradients: Iterable[tf.Tensor], shares: tf.Tensor, norm: float | None, weights: tf.Tensor) -> tf.Tensor:
+    """Shares, [users], made smaller where share × gradients, [users, ...], would be longer than norm × weight."""
+    if norm is None:
+        return shares
+    squares = [tf.reduce_sum(tf.square(value), axis=range(1, value.shape.rank)) for value in gradients]
+    return shares * contributions.clip_scale(tf.add_n(squares) * tf.square(shares), norm * weights)
+
+
+def _sum_tower(encode: contributions.Encode | None, gradients: stages.Named, shares: tf.Tensor) -> stages.Named:
+    """Sums shares × gradients over users, by name."""
+    sums: stages.Named = collections.OrderedDict()
+    for name, value in gradients.items():
+        if encode is None:
+            sums[name] = tf.tensordot(shares, value, 1)
+        else:
+            sums[name] = contributions.integer_sum(encode("query", value * contributions.beside(shares, value)))
+    return sums
+
+
+def _sum_rows(
+    encode: contributions.Encode | None, block: Block, rows: tf.Tensor, shares: tf.Tensor, num_items: int
+) -> tf.Tensor:
+    """Sums shares × rows, [users, n, width], by their items: [num_items, width]."""
+    values = rows * contributions.beside(shares, rows)
+    if encode is not None:
+        values = tf.cast(encode("items", values), tf.int64)
+    return contributions.scatter_sum(block["items"], values, num_items)

@@ -1,0 +1,167 @@
+"""What a comparison shows: a table in Markdown and JSON, paired tests of what tags give, and plots."""
+
+import dataclasses
+import json
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import numpy as np
+from matplotlib import pyplot
+
+from tff_rec.evaluation import rating
+from tff_rec.simulation import rating_plots, rating_preparation, rating_report
+from tff_rec.simulation.comparison import Cell
+from tff_rec.simulation.comparison_config import CompareConfig, Method
+from tff_rec.simulation.run_folder import RunFolder, write_text
+
+_COLUMNS = {"rmse": "RMSE", "mse": "MSE", "mae": "MAE", "precision": "P@k", "recall": "R@k", "ndcg": "NDCG@k"}
+_WITH: Method = "users"
+_WITHOUT: Method = "users-untagged"
+_REFERENCE = "centralised"
+
+
+def write(config: CompareConfig, cells: Sequence[Cell], failures: Sequence[str], folder: RunFolder) -> str:
+    """Writes `compare.md`, `compare.json` and the plots, and returns the Markdown.
+
+    Args:
+        config: The comparison.
+        cells: What is done.
+        failures: What is not, in words.
+        folder: Where to.
+    """
+    tests = tag_tests(config, cells)
+    text = markdown(config, cells, failures, tests)
+    write_text(folder.path / "compare.md", text)
+    parts = [{name: value for name, value in vars(cell).items() if name != "predictions"} for cell in cells]
+    whole = {"cells": parts, "failures": list(failures), "tags": tests}
+    write_text(folder.path / "compare.json", json.dumps(whole, indent=1))
+    plot_curves(cells, folder)
+    plot_silos(cells, folder)
+    return text
+
+
+def markdown(
+    config: CompareConfig, cells: Sequence[Cell], failures: Sequence[str], tests: Sequence[dict[str, Any]]
+) -> str:
+    """Means and standard deviations over seeds, of all test ratings and of groups."""
+    k = config.evaluation.k
+    protocol = f"{config.data.source}, random 80/10/10 per rating, test; mean ± standard deviation over seeds"
+    lines = [f"# {protocol}; k = {k}, {config.of_silos(config.seed).clients} silos, {config.silos}", ""]
+    lines += _rows(["method", *_COLUMNS.values(), "RMSE to centralised", "MB a client"])
+    reference = [value for cell in cells if cell.method == _REFERENCE for value in [_value(cell, "all", "rmse")]]
+    for method in _methods(cells):
+        own = [cell for cell in cells if cell.method == method]
+        values = {name: [_value(cell, "all", name) for cell in own] for name in _COLUMNS}
+        away = "–"
+        if reference:
+            away = f"{100 * (statistics.mean(values['rmse']) / statistics.mean(reference) - 1):+.2f} %"
+        sent = [max(look["bytes"] for look in cell.curve) / 1e6 for cell in own if cell.curve]
+        traffic = f"{statistics.mean(sent):.1f}" if any(sent) else "–"
+        lines.append(_row([method, *(_spread(values[name]) for name in _COLUMNS), away, traffic]))
+    lines += ["", "## RMSE of some ratings", ""]
+    groups = list(dict.fromkeys(group for cell in cells for group in cell.scores if group != "all"))
+    lines += _rows(["method", *groups])
+    for method in _methods(cells):
+        own = [cell for cell in cells if cell.method == method]
+        found = [[_value(cell, group, "rmse") for cell in own if group in cell.scores] for group in groups]
+        lines.append(_row([method, *(_spread(values) if values else "–" for values in found)]))
+    if tests:
+        lines += ["", f"## What tags give: RMSE of {_WITH} less {_WITHOUT}, paired over users", ""]
+        lines += _rows(["seed", "ratings", "number", "difference (95 %)", "p"])
+        for test in tests:
+            words = f"{test['value']:+.5f} ({test['low']:+.5f} to {test['high']:+.5f})"
+            first = [str(test["seed"]), test["group"], str(test["ratings"])]
+            lines.append(_row([*first, words, f"{test['p_value']:.3f}"]))
+    if failures:
+        lines += ["", "## Failed", "", *(f"- {failure}" for failure in failures)]
+    return "\n".join([*lines, ""])
+
+
+def tag_tests(config: CompareConfig, cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """Paired differences of RMSE with and without tags: all ratings, items with tags, and groups of cold items."""
+    found: list[dict[str, Any]] = []
+    by_name = {(cell.method, cell.seed): cell.predictions for cell in cells}
+    for seed in range(config.seed, config.seed + config.seeds):
+        if (_WITH, seed) not in by_name or (_WITHOUT, seed) not in by_name:
+            continue
+        prepared = rating_preparation.prepare(config.of_silos(seed))
+        test, ways = prepared.test, [way for way in rating_report.test_groups(prepared) if "items" in way.names[0]]
+        groups = {"all": np.ones(len(test.ratings), dtype=bool)}
+        groups |= {name: way.of == number for way in ways for number, name in enumerate(way.names)}
+        for group, rows in groups.items():
+            if rows.any():
+                difference = rating.compare(
+                    test.users[rows],
+                    by_name[_WITH, seed][rows],
+                    by_name[_WITHOUT, seed][rows],
+                    test.ratings[rows],
+                    k=config.evaluation.k,
+                    seed=seed,
+                    resamples=config.evaluation.resamples,
+                )["rmse"]
+                found.append(
+                    {"seed": seed, "group": group, "ratings": int(rows.sum()), **dataclasses.asdict(difference)}
+                )
+    return found
+
+
+def plot_curves(cells: Sequence[Cell], folder: RunFolder) -> None:
+    """`curves.png`: validation RMSE of the first seed against rounds, and against bytes of a client."""
+    figure, axes = pyplot.subplots(1, 2, figsize=(13, 4.5), layout="constrained", sharey=True)
+    first = min((cell.seed for cell in cells), default=0)
+    for cell in cells:
+        if cell.seed == first and cell.curve:
+            rmse = [look["rmse"] for look in cell.curve]
+            axes[0].plot([look["round"] for look in cell.curve], rmse, label=cell.method)
+            if cell.curve[-1]["bytes"]:
+                axes[1].plot([look["bytes"] / 1e6 for look in cell.curve], rmse, label=cell.method)
+    axes[0].set(xlabel="round", ylabel=f"validation RMSE, seed {first}", xscale="log")
+    axes[1].set(xlabel="MB that a client that takes part in every round receives and sends", xscale="log")
+    for one in axes:
+        if one.get_lines():
+            one.legend(fontsize="small")
+    rating_plots.save(figure, folder.path / "curves.png")
+
+
+def plot_silos(cells: Sequence[Cell], folder: RunFolder) -> None:
+    """`silos.png`: test RMSE by silo, a bar a method, means over seeds."""
+    methods = _methods(cells)
+    silos = sorted({group for cell in cells for group in cell.scores if group.startswith("silo ")})
+    figure, axes = pyplot.subplots(figsize=(11, 4.5), layout="constrained")
+    width, least = 0.8 / max(1, len(methods)), 1.0
+    for number, method in enumerate(methods):
+        own = [cell for cell in cells if cell.method == method]
+        values = [statistics.mean(_value(cell, silo, "rmse") for cell in own) for silo in silos]
+        least = min([least, *values])
+        axes.bar(np.arange(len(silos)) + number * width, values, width, label=method)
+    axes.set_xticks(np.arange(len(silos)) + 0.4 - width / 2, silos)
+    axes.set(ylabel="test RMSE", ylim=(0.9 * least, None))
+    if methods:
+        figure.legend(loc="outside right upper", fontsize="small")
+    rating_plots.save(figure, folder.path / "silos.png")
+
+
+def _methods(cells: Sequence[Cell]) -> list[str]:
+    return list(dict.fromkeys(cell.method for cell in cells))
+
+
+def _value(cell: Cell, group: str, metric: str) -> float:
+    value = cell.scores[group][metric]["value"]
+    return float("nan") if value is None else float(value)
+
+
+def _spread(values: Sequence[float]) -> str:
+    spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.4f}{spread}"
+
+
+def _row(parts: Sequence[str]) -> str:
+    return f"| {' | '.join(parts)} |"
+
+
+def _rows(header: Sequence[str]) -> list[str]:
+    return [_row(header), _row(["---"] * len(header))]

@@ -1,0 +1,238 @@
+"""From options to the rating model, the learning process, a round's data and what a round sends."""
+
+import functools
+import math
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_rec.data import clients, ratings
+from tff_rec.federated import aggregators, communication, silos, stages, tag_aware
+from tff_rec.models import layers
+from tff_rec.models.tag_aware import ItemTower, Penalties, RatingTower, TagAware
+from tff_rec.simulation import assembly
+from tff_rec.simulation.rating_config import ServerConfig, TagAwareConfig
+from tff_rec.simulation.rating_preparation import PreparedRatings
+
+RoundData = Callable[[int], list[tf.data.Dataset]]
+_DEFAULT_CLIP_NORM = 10.0
+_LARGEST_ERROR = 25.0
+_LOSS_AND_WEIGHT = 2
+_BATCHES = 11
+
+
+def build_model(config: TagAwareConfig, prepared: PreparedRatings) -> TagAware:
+    """The rating model with seeded initial weights."""
+    options, known = config.model, prepared.training_ratings
+    item_features = prepared.item_features
+    # Of a model without features all weigh 0.
+    weight = np.float32(0.0 if options.features == "none" and not options.popularity_scale else 1.0)
+    return TagAware(
+        ItemTower(
+            num_items=len(prepared.vocabulary),
+            num_features=item_features.num_features,
+            dimension=options.dimension,
+            stddev=options.initial_stddev,
+            seed=config.seed,
+        ),
+        RatingTower(
+            dimension=options.dimension,
+            mean=float(known.mean(dtype=np.float64)),
+            lowest=float(known.min()),
+            highest=float(known.max()),
+            hidden=options.hidden,
+            dropout=options.dropout,
+            user_bias=options.user_bias,
+            seed=config.seed,
+        ),
+        item_features.indices,
+        item_features.weights * weight,
+        Penalties(
+            biases=config.penalties.biases,
+            vectors=config.penalties.vectors,
+            choices=config.penalties.choices,
+            features=config.penalties.features,
+            network=config.penalties.network,
+        ),
+        len(known),
+    )
+
+
+def build_process(config: TagAwareConfig, model: TagAware) -> tff.learning.templates.LearningProcess:
+    """The learning process of the options: users or silos."""
+    return _build_silos(config, model) if config.num_silos else _build_users(config, model)
+
+
+def _build_users(config: TagAwareConfig, model: TagAware) -> tff.learning.templates.LearningProcess:
+    training = config.training
+    row_clip, tower_clip = training.row_clip_norm, training.tower_clip_norm
+    if training.aggregation == "secure":
+        # Integers need a range: a norm that training stays under unless the options say otherwise.
+        row_clip, tower_clip = row_clip or _DEFAULT_CLIP_NORM, tower_clip or _DEFAULT_CLIP_NORM
+    local = tag_aware.LocalRatings(
+        rating_tower=model.rating_tower,
+        local_steps=training.local_steps,
+        learning_rate=training.client_learning_rate,
+        tower_learning_rate=training.tower_learning_rate,
+        proximal=training.proximal,
+        row_clip_norm=row_clip,
+        tower_clip_norm=tower_clip,
+    )
+    aggregator = _aggregator(
+        training,
+        tower_clip=tower_clip,
+        item_clip=row_clip,
+        largest_weight=training.max_ratings,
+        clients=training.clients_per_round,
+    )
+    optimizers = stages.ServerOptimizers(query=server_optimizer(training), candidate=server_optimizer(training))
+    return tag_aware.build_tag_aware(model, local, optimizers, aggregator)
+
+
+def _build_silos(config: TagAwareConfig, model: TagAware) -> tff.learning.templates.LearningProcess:
+    options = config.silo
+    clip = options.clip_norm or (_DEFAULT_CLIP_NORM if options.aggregation == "secure" else None)
+    aggregator = _aggregator(
+        options, tower_clip=clip, item_clip=clip, largest_weight=model.num_ratings, clients=config.num_silos
+    )
+    return silos.build_silo_tag_aware(model, silo_training(config), server_optimizer(options), aggregator)
+
+
+def silo_training(config: TagAwareConfig) -> silos.SiloTraining:
+    """What a silo does."""
+    options = config.silo
+    builders: dict[str, silos.BuildOptimizer] = {
+        "sgd": tff.learning.optimizers.build_sgdm,
+        "adam": functools.partial(
+            tff.learning.optimizers.build_adam,
+            beta_1=options.beta_1,
+            beta_2=options.beta_2,
+            epsilon=options.epsilon,
+        ),
+    }
+    return silos.SiloTraining(
+        epochs=options.local_epochs,
+        learning_rate=options.learning_rate,
+        proximal=options.proximal,
+        build_optimizer=builders[options.optimizer],
+        decay=0.5 ** (1 / options.learning_rate_rounds) if options.learning_rate_rounds else 1.0,
+        clip_norm=options.clip_norm or (_DEFAULT_CLIP_NORM if options.aggregation == "secure" else None),
+    )
+
+
+def _aggregator(
+    server: ServerConfig,
+    *,
+    tower_clip: float | None,
+    item_clip: float | None,
+    largest_weight: int,
+    clients: int,
+) -> aggregators.UserMeanFactory:
+    """Plain mean, or secure sum of integers in the range that the clip norms leave."""
+    if server.aggregation == "plain" or tower_clip is None or item_clip is None:
+        return aggregators.PlainMeanFactory()
+    bounds = aggregators.weighted_bounds(
+        query_bound=tower_clip,
+        item_bound=item_clip,
+        weight_bound=float(largest_weight),
+        loss_bound=_LARGEST_ERROR,
+        bits=server.secure_bits,
+    )
+    return aggregators.SecureMeanFactory(bounds, clients)
+
+
+def server_optimizer(server: ServerConfig) -> tff.learning.optimizers.Optimizer:
+    """The server's optimizer with its schedule."""
+    return assembly.build_optimizer(
+        server.server_optimizer,
+        server.server_learning_rate,
+        beta_1=server.beta_1,
+        beta_2=server.beta_2,
+        epsilon=server.epsilon,
+        decay_rounds=server.decay_rounds,
+    )
+
+
+def round_data(config: TagAwareConfig, prepared: PreparedRatings) -> RoundData:
+    """From a round's number, from 0, to the datasets of its TFF clients."""
+    if config.num_silos:
+        return lambda number: [_silo_data(config, prepared, silo, number) for silo in prepared.silos]
+    return lambda number: _cohort_data(config, prepared, number)
+
+
+def cohort_blocks(config: TagAwareConfig, prepared: PreparedRatings, number: int) -> list[clients.Block]:
+    """Blocks of the users that a round of `--clients users` draws."""
+    training = config.training
+    cohort = clients.cohort(prepared.training_users, training.clients_per_round, config.seed, number)
+    blocks = ratings.rating_blocks(
+        prepared.store,
+        cohort,
+        users_per_block=training.users_per_block,
+        max_ratings=training.max_ratings,
+        seed=config.seed,
+        round_number=number,
+    )
+    return list(blocks)
+
+
+def _cohort_data(config: TagAwareConfig, prepared: PreparedRatings, number: int) -> list[tf.data.Dataset]:
+    return assembly.as_datasets(cohort_blocks(config, prepared, number), config.training.tff_clients)
+
+
+def batches(config: TagAwareConfig, prepared: PreparedRatings, users: np.ndarray, number: int) -> list[clients.Block]:
+    """Mini-batches of some users' ratings in a new random order, as a silo trains on them in a round.
+
+    Args:
+        config: The run.
+        prepared: Its data.
+        users: int64, rows of the store; those that do not take part in training are left out.
+        number: Of the round, from 0.
+    """
+    users = users[np.isin(users, prepared.training_users)]
+    order = np.random.default_rng([config.seed, _BATCHES, number]).permutation(users)
+    found: list[clients.Block] = []
+    for part in clients.even_parts(len(order), config.silo.users_per_batch):
+        batch = order[part]
+        found += ratings.rating_blocks(
+            prepared.store,
+            batch,
+            users_per_block=len(batch),
+            max_ratings=config.training.max_ratings,
+            seed=config.seed,
+            round_number=number,
+        )
+    return found
+
+
+def _silo_data(config: TagAwareConfig, prepared: PreparedRatings, silo: np.ndarray, number: int) -> tf.data.Dataset:
+    return assembly.as_datasets(batches(config, prepared, silo, number), 1)[0]
+
+
+def traffic(config: TagAwareConfig, model: TagAware) -> communication.Traffic:
+    """Bytes of a client and round.
+
+    A device receives the table of item parts and the rating tower, and sends as many numbers: which rows of the table
+    it uses it tells nobody. A silo receives all weights, and knows the items' features.
+    """
+    parts = {"rating tower": _numbers(model.rating_tower)}
+    if config.num_silos:
+        parts["item tower"] = _numbers(model.item_tower)
+    else:
+        parts["item table"] = model.item_tower.num_items * (2 + 2 * model.item_tower.dimension)
+    bits = _number_bits(config)
+    up = {name: math.ceil(count * bits / 8) for name, count in {**parts, "loss and weight": _LOSS_AND_WEIGHT}.items()}
+    return communication.Traffic({name: 4 * count for name, count in parts.items()}, up)
+
+
+def _number_bits(config: TagAwareConfig) -> int:
+    """Width of a number that a client sends: a float, or the sum of all clients' encoded values."""
+    if config.server.aggregation == "plain":
+        return communication.FLOAT_BITS
+    senders = config.num_silos or config.training.clients_per_round
+    return config.server.secure_bits + math.ceil(math.log2(senders))
+
+
+def _numbers(tower: layers.Tower) -> int:
+    return sum(math.prod(weight.shape) for weight in tower.trainable_weights)
