@@ -4,7 +4,6 @@ Baselines, each silo alone, silos by FedAvg, FedProx and FedOpt, users as client
 in one place. A comparison that was cut off goes on with --resume: what is done is not done again.
 """
 
-import os
 import pathlib
 import time
 from collections.abc import Sequence
@@ -17,8 +16,6 @@ from tff_rec.simulation.config import read_defaults
 from tff_rec.simulation.run_folder import find_run_folder
 
 PRESETS = pathlib.Path(__file__).parent / "presets" / "tag_aware"
-# Baselines solve many small systems, for which threads of the linear algebra would wait for each other.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def defaults(arguments: Sequence[str]) -> CompareConfig:

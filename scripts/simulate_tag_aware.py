@@ -4,7 +4,6 @@ Without options it runs on synthetic data. With --data.source NAME the preset of
 scripts/presets/tag_aware/ gives the defaults. --clients users makes each user a client, --clients 4 makes four silos.
 """
 
-import os
 import pathlib
 import time
 from collections.abc import Sequence
@@ -17,8 +16,6 @@ from tff_rec.simulation.rating_config import TagAwareConfig
 from tff_rec.simulation.run_folder import find_run_folder
 
 PRESETS = pathlib.Path(__file__).parent / "presets" / "tag_aware"
-# Baselines solve many small systems, for which threads of the linear algebra would wait for each other.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def defaults(arguments: Sequence[str]) -> TagAwareConfig:

@@ -1,11 +1,6 @@
 """The one place where tests start TFF's execution context, for modules that use the fixture `execution_context`."""
 
-import os
-
 import pytest
-
-# Baselines solve many small systems, for which threads of the linear algebra would wait for each other.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="module")

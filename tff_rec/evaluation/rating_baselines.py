@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 from scipy import sparse
+from threadpoolctl import threadpool_limits
 
 from tff_rec.data import ratings
 from tff_rec.data.clients import pad
@@ -147,6 +148,7 @@ def _root_penalties(side: sparse.csr_matrix, dimension: int, penalty: float, bia
     return np.column_stack([of_vectors, np.full(len(of_vectors), bias_penalty)])
 
 
+@threadpool_limits.wrap(limits=1)  # On many small systems, threads only wait for each other.
 def _ridge(side: sparse.csr_matrix, others: np.ndarray, penalties: np.ndarray) -> np.ndarray:
     """Ridge regression of each row on its others' vectors: float64 [rows, n], the row's bias last.
 
