@@ -1,6 +1,7 @@
 """What a comparison shows: a table in Markdown and JSON, paired tests of what tags give, and plots."""
 
 import dataclasses
+import itertools
 import json
 import statistics
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import numpy as np
 from matplotlib import pyplot
 
 from tff_rec.evaluation import rating
-from tff_rec.simulation import rating_plots, rating_preparation, rating_report
+from tff_rec.simulation import plots, rating_preparation, rating_report
 from tff_rec.simulation.comparison import Cell
 from tff_rec.simulation.comparison_config import CompareConfig, Method
 from tff_rec.simulation.run_folder import RunFolder, write_text
@@ -22,6 +23,8 @@ _COLUMNS = {"rmse": "RMSE", "mse": "MSE", "mae": "MAE", "precision": "P@k", "rec
 _WITH: Method = "users"
 _WITHOUT: Method = "users-untagged"
 _REFERENCE = "centralised"
+# Lines and marks that greyscale tells apart.
+_STYLES = ("-o", "--s", ":^", "-.D", "-v", "--P", ":X", "-.*", "-<", "-->")
 
 
 def write(config: CompareConfig, cells: Sequence[Cell], failures: Sequence[str], folder: RunFolder) -> str:
@@ -110,39 +113,40 @@ def tag_tests(config: CompareConfig, cells: Sequence[Cell]) -> list[dict[str, An
 
 
 def plot_curves(cells: Sequence[Cell], folder: RunFolder) -> None:
-    """`curves.png`: validation RMSE of the first seed against rounds, and against bytes of a client."""
-    figure, axes = pyplot.subplots(1, 2, figsize=(13, 4.5), layout="constrained", sharey=True)
-    first = min((cell.seed for cell in cells), default=0)
-    for cell in cells:
-        if cell.seed == first and cell.curve:
-            rmse = [look["rmse"] for look in cell.curve]
-            axes[0].plot([look["round"] for look in cell.curve], rmse, label=cell.method)
-            if cell.curve[-1]["bytes"]:
-                axes[1].plot([look["bytes"] / 1e6 for look in cell.curve], rmse, label=cell.method)
-    axes[0].set(xlabel="round", ylabel=f"validation RMSE, seed {first}", xscale="log")
-    axes[1].set(xlabel="MB that a client that takes part in every round receives and sends", xscale="log")
-    for one in axes:
-        if one.get_lines():
-            one.legend(fontsize="small")
-    rating_plots.save(figure, folder.path / "curves.png")
+    """`curves.png`: validation RMSE of the first seed against rounds, and against bytes of a client; none, no file."""
+    trained = [cell for cell in cells if cell.curve]
+    if not trained:
+        return
+    first = min(cell.seed for cell in trained)
+    figure, (by_round, by_bytes) = pyplot.subplots(1, 2, figsize=(14, 4.5), layout="constrained", sharey=True)
+    for style, cell in zip(itertools.cycle(_STYLES), (cell for cell in trained if cell.seed == first)):
+        rmse = [look["rmse"] for look in cell.curve]
+        by_round.plot([look["round"] for look in cell.curve], rmse, style, markersize=4, label=cell.method)
+        if cell.curve[-1]["bytes"]:
+            by_bytes.plot([look["bytes"] / 1e6 for look in cell.curve], rmse, style, markersize=4)
+    by_round.set(xlabel="round", ylabel=f"validation RMSE, seed {first}", xscale="log")
+    by_bytes.set(xlabel="MB received and sent by a client that takes part in every round", xscale="log")
+    figure.legend(loc="outside right upper", fontsize="small")
+    plots.save(figure, folder.path / "curves.png")
 
 
 def plot_silos(cells: Sequence[Cell], folder: RunFolder) -> None:
-    """`silos.png`: test RMSE by silo, a bar a method, means over seeds."""
+    """`silos.png`: test RMSE by silo, a mark a method, means over seeds; the axis does not begin at 0."""
     methods = _methods(cells)
     silos = sorted({group for cell in cells for group in cell.scores if group.startswith("silo ")})
+    if not silos:
+        return
     figure, axes = pyplot.subplots(figsize=(11, 4.5), layout="constrained")
-    width, least = 0.8 / max(1, len(methods)), 1.0
-    for number, method in enumerate(methods):
+    offsets = np.linspace(-0.3, 0.3, len(methods))
+    for style, offset, method in zip(itertools.cycle(_STYLES), offsets, methods):
         own = [cell for cell in cells if cell.method == method]
         values = [statistics.mean(_value(cell, silo, "rmse") for cell in own) for silo in silos]
-        least = min([least, *values])
-        axes.bar(np.arange(len(silos)) + number * width, values, width, label=method)
-    axes.set_xticks(np.arange(len(silos)) + 0.4 - width / 2, silos)
-    axes.set(ylabel="test RMSE", ylim=(0.9 * least, None))
-    if methods:
-        figure.legend(loc="outside right upper", fontsize="small")
-    rating_plots.save(figure, folder.path / "silos.png")
+        axes.plot(np.arange(len(silos)) + offset, values, style[-1], label=method)
+    axes.set_xticks(np.arange(len(silos)), silos)
+    axes.set(ylabel="test RMSE, mean over seeds")
+    axes.grid(axis="y", alpha=0.3)
+    figure.legend(loc="outside right upper", fontsize="small")
+    plots.save(figure, folder.path / "silos.png")
 
 
 def _methods(cells: Sequence[Cell]) -> list[str]:

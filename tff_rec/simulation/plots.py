@@ -48,6 +48,11 @@ def plot_run(records: list[dict[str, Any]], title: str, path: pathlib.Path) -> N
     right.set(xlabel="round", ylabel="full ranking (%)", ylim=(0, None))
     if looks:
         figure.legend(loc="outside right upper", fontsize="small")
+    save(figure, path)
+
+
+def save(figure: Any, path: pathlib.Path) -> None:
+    """Writes a figure beside and renames it."""
     beside = path.with_name(f".{path.name}")
     figure.savefig(beside, dpi=120, format="png")
     pyplot.close(figure)

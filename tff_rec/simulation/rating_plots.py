@@ -3,10 +3,9 @@
 import pathlib
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
 from matplotlib import pyplot
+
+from tff_rec.simulation import plots
 
 
 def plot_run(records: list[dict[str, Any]], title: str, path: pathlib.Path) -> None:
@@ -23,33 +22,26 @@ def plot_run(records: list[dict[str, Any]], title: str, path: pathlib.Path) -> N
     looks = [record for record in rounds if "validation_rmse" in record]
     losses = [record["loss"] ** 0.5 for record in rounds]
     left.plot([record["round"] for record in rounds], losses, color="0.7", linewidth=1, label="training clients")
-    left.plot(
-        [record["round"] for record in looks], [record["validation_rmse"] for record in looks], label="validation"
-    )
+    errors = [record["validation_rmse"] for record in looks]
+    left.plot([record["round"] for record in looks], errors, "-o", markersize=3, label="validation")
     left.set(xlabel="round", ylabel="RMSE")
     left.legend()
     for record in records:
         if "test" in record:
             left.axvline(record["best_round"], color="0.5", linestyle=":")
-            rmse_bars(right, {name: metrics["rmse"] for name, metrics in record["test"]["all"].items()})
-    save(figure, path)
+            rmse_intervals(right, {name: metrics["rmse"] for name, metrics in record["test"]["all"].items()})
+    plots.save(figure, path)
 
 
-def rmse_bars(axes: Any, bars: dict[str, dict[str, float]]) -> None:
-    """Horizontal bars with their 95 % intervals, the first on top; the axis begins below the least, not at 0."""
-    names, values = list(bars), [bar["value"] for bar in bars.values()]
+def rmse_intervals(axes: Any, scores: dict[str, dict[str, float]]) -> None:
+    """A point and its 95 % interval a method, the first on top."""
+    values = [score["value"] for score in scores.values()]
     errors = [
-        [bar["value"] - bar["low"] for bar in bars.values()],
-        [bar["high"] - bar["value"] for bar in bars.values()],
+        [score["value"] - score["low"] for score in scores.values()],
+        [score["high"] - score["value"] for score in scores.values()],
     ]
-    axes.barh(names, values, xerr=errors, color="C0", alpha=0.7)
+    axes.errorbar(values, list(scores), xerr=errors, fmt="o", color="black", capsize=3)
     axes.invert_yaxis()
-    axes.set(xlabel="test RMSE, 95 % interval over users", xlim=(0.9 * min(bar["low"] for bar in bars.values()), None))
-
-
-def save(figure: Any, path: pathlib.Path) -> None:
-    """Writes a figure beside and renames it."""
-    beside = path.with_name(f".{path.name}")
-    figure.savefig(beside, dpi=120, format="png")
-    pyplot.close(figure)
-    beside.replace(path)
+    axes.margins(y=0.2)
+    axes.grid(axis="x", alpha=0.3)
+    axes.set(xlabel="test RMSE, 95 % interval over users")
