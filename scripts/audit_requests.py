@@ -7,7 +7,6 @@ Writes attack.csv, popularity.csv, exposure.csv and audit.png to --output.
 """
 
 import dataclasses
-import hashlib
 import pathlib
 import time
 from collections.abc import Callable
@@ -132,8 +131,10 @@ def read_positives(options: AuditOptions) -> tuple["ItemSets", int]:
 
 
 def secrets_of(num_devices: int, seed: int) -> list[bytes]:
-    """Devices' secrets, reproducible as a simulation needs them and a device must not have them."""
-    return [hashlib.sha256(f"{seed}/{device}".encode()).digest() for device in range(num_devices)]
+    """Devices' secrets, those of a training with this seed."""
+    from tff_rec.simulation.decoys import device_secret
+
+    return [device_secret(seed, device) for device in range(num_devices)]
 
 
 def audit_attack(positives: "ItemSets", num_items: int, seed: int) -> "pd.DataFrame":

@@ -11,6 +11,7 @@ import pathlib
 from tff_rec import cli
 from tff_rec.errors import InputError
 from tff_rec.simulation import config as configs
+from tff_rec.simulation import toml_file
 
 PRESETS = pathlib.Path(__file__).parent / "presets" / "two_tower"
 
@@ -41,7 +42,7 @@ class Options:
 
 def main(options: Options) -> None:
     say = (lambda text: None) if options.json else print
-    config = configs.read_toml(options.config, configs.TwoTowerConfig)
+    config = toml_file.read_toml(options.config, configs.TwoTowerConfig)
     config = dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, path=options.path or config.data.path),

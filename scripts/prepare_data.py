@@ -16,6 +16,7 @@ from rich.table import Table
 
 from tff_rec import cli
 from tff_rec.errors import InputError
+from tff_rec.simulation.memory import high_water_mark
 
 if TYPE_CHECKING:  # NumPy and pandas are imported after the options are read: `--help` answers at once.
     from tff_rec.data.features import ItemVocabulary
@@ -81,13 +82,13 @@ class Stages:
     def done(self, what: str) -> None:
         """Ends a stage."""
         now = time.perf_counter()
-        self._console.print(f"{what}: {now - self._last:.1f} s, peak memory {_peak_gb():.2f} GB")
+        self._console.print(f"{what}: {now - self._last:.1f} s, peak memory {high_water_mark() / 1e9:.2f} GB")
         self._last = now
 
     def total(self) -> None:
         """Ends the last."""
         seconds = time.perf_counter() - self._began
-        self._console.print(f"done in {seconds:.0f} s; peak memory {_peak_gb():.2f} GB")
+        self._console.print(f"done in {seconds:.0f} s; peak memory {high_water_mark() / 1e9:.2f} GB")
 
 
 def main(options: PrepareOptions) -> None:
@@ -214,12 +215,6 @@ def _show(console: Console, title: str, rows: Mapping[str, str]) -> None:
 def _shape(matrix: Any) -> str:
     cells = max(1, matrix.shape[0] * matrix.shape[1])
     return f"{matrix.shape[0]:,} x {matrix.shape[1]:,}, density {matrix.nnz / cells:.3%}"
-
-
-def _peak_gb() -> float:
-    # Not `getrusage`, whose maximum a program inherits from the one that started it.
-    status = pathlib.Path("/proc/self/status").read_text(encoding="utf-8")
-    return next(1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1e9
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tff_rec import cli
 from tff_rec.errors import InputError
 from tff_rec.simulation import config as configs
+from tff_rec.simulation import toml_file
 
 if TYPE_CHECKING:  # TensorFlow is imported after the options are read: `--help` answers at once.
     import pandas as pd
@@ -55,7 +56,7 @@ class TrafficOptions:
 
 
 def main(options: TrafficOptions) -> None:
-    config = configs.read_toml(options.config, configs.TwoTowerConfig)
+    config = toml_file.read_toml(options.config, configs.TwoTowerConfig)
     if config.transport.items == "table":
         raise InputError(f"--config {options.config} requests no rows; name one with transport.items = 'rows'.")
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=options.path or config.data.path))
@@ -99,7 +100,7 @@ def quality(run: pathlib.Path) -> dict[str, Any]:
     """Test metrics of a finished run and its bytes."""
     from tff_rec.simulation.run_folder import RunFolder
 
-    config = configs.read_toml(run / configs.CONFIG_FILE, configs.TwoTowerConfig)
+    config = toml_file.read_toml(run / configs.CONFIG_FILE, configs.TwoTowerConfig)
     records = RunFolder(run).records()
     tested = [record for record in records if "test" in record]
     if not tested:

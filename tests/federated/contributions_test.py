@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tff_rec.federated import aggregators, contributions
-from tff_rec.models import layers, objectives, two_tower
+from tff_rec.models import layers, objectives
 
 SECURE = aggregators.secure_mean(query_bound=1.0, item_bound=1.0, weight_bound=8.0)
 
@@ -25,7 +25,7 @@ def runner(built, encode=None, **options):
     @tf.function(autograph=False, input_signature=[specs])
     def run(block):
         received = contributions.ReceivedItems(cases.NUM_ITEMS, built.candidate_embeddings())
-        return contributions.block_sum(training, encode, two_tower.own_weights(built.query_tower), received, block)
+        return contributions.block_sum(training, encode, layers.own_weights(built.query_tower), received, block)
 
     return run
 
@@ -138,7 +138,7 @@ class StackedWeightsTest(tf.test.TestCase):
         run = runner(built, local_steps=2, learning_rate=0.5)
         user = cases.histories(1)[0]
         one = cases.block([user], [7])
-        weights: layers.Weights = dict(two_tower.own_weights(built.query_tower))
+        weights: layers.Weights = dict(layers.own_weights(built.query_tower))
         start, table = dict(weights), built.candidate_embeddings()
         item_gradient = tf.zeros_like(table)
         for _ in range(2):

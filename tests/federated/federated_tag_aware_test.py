@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tff_rec.federated import aggregators, stages, tag_aware
 from tff_rec.models import two_tower
-from tff_rec.models.two_tower import own_weights
+from tff_rec.models.layers import own_weights
 
 pytestmark = pytest.mark.usefixtures("execution_context")
 

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_rec.models import tag_aware
+from tff_rec.models import rating_towers, tag_aware
 
 NUM_ITEMS, NUM_FEATURES, DIMENSION = 12, 3, 4
 LENGTHS = (6, 1, 4, 0, 2, 5, 3)
@@ -27,8 +27,8 @@ def model(hidden: int = 3, dropout: float = 0.3, penalties: tag_aware.Penalties 
     """Both towers with every optional part, weights far from zero."""
     draw = np.random.default_rng(5)
     built = tag_aware.TagAware(
-        tag_aware.ItemTower(NUM_ITEMS, NUM_FEATURES, DIMENSION, seed=4),
-        tag_aware.RatingTower(DIMENSION, 3.0, 0.5, 5.0, hidden, dropout, seed=3),
+        rating_towers.ItemTower(NUM_ITEMS, NUM_FEATURES, DIMENSION, seed=4),
+        rating_towers.RatingTower(DIMENSION, 3.0, 0.5, 5.0, hidden, dropout, seed=3),
         draw.integers(0, NUM_FEATURES, [NUM_ITEMS, 2]),
         draw.uniform(-1.0, 1.0, [NUM_ITEMS, 2]).astype(np.float32),
         penalties,
@@ -45,8 +45,8 @@ def hand_model() -> tag_aware.TagAware:
     The intercept is 3 and c is 1. Choices have the factor 2.5 in the penalty, for 10 ratings.
     """
     built = tag_aware.TagAware(
-        tag_aware.ItemTower(3, 1, 1),
-        tag_aware.RatingTower(1, 3.0, 0.5, 5.0, user_bias=1.0),
+        rating_towers.ItemTower(3, 1, 1),
+        rating_towers.RatingTower(1, 3.0, 0.5, 5.0, user_bias=1.0),
         np.zeros([3, 1], np.int32),
         np.array([[2.0], [0.0], [1.0]], np.float32),
         tag_aware.Penalties(0.0, 0.0, 2.5, 0.0, 0.0),

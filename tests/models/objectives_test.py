@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from tff_rec.models import objectives, query_towers, two_tower
+from tff_rec.models import layers, objectives, query_towers
 
 ITEMS, D = 9, 4
 HISTORY = np.array([[3, 1, 4, 8], [5, 2, -1, -1], [7, -1, -1, -1], [-1, -1, -1, -1]], np.int32)
@@ -25,7 +25,7 @@ def table(seed=0):
 def queries_of(built, vectors, history):
     """Queries [n, d] at every position of one unpadded history."""
     own = tf.constant(vectors[history][np.newaxis])
-    return built.encode(two_tower.own_weights(built), own, tf.ones([1, len(history)]))[0].numpy()
+    return built.encode(layers.own_weights(built), own, tf.ones([1, len(history)]))[0].numpy()
 
 
 def softmax_loss(scores, target):
@@ -51,7 +51,7 @@ class FullSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
     def test_equals_numpy(self, similarity, normalise, temperature):
         objective, built, vectors = objectives.FullSoftmax(similarity), tower(), table()
         losses = objectives.mean_losses(
-            objective, built, two_tower.own_weights(built), tf.constant(vectors), BLOCK, None, None
+            objective, built, layers.own_weights(built), tf.constant(vectors), BLOCK, None, None
         )
         expected = []
         for row in HISTORY:
@@ -71,7 +71,7 @@ class FullSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
         objective = objectives.FullSoftmax(objectives.dot_similarity(), pairs=objectives.own_items)
         built, vectors = tower(), table()
         losses = objectives.mean_losses(
-            objective, built, two_tower.own_weights(built), tf.constant(vectors), BLOCK, None, None
+            objective, built, layers.own_weights(built), tf.constant(vectors), BLOCK, None, None
         )
         for row, loss in zip(HISTORY[:3], losses, strict=False):
             history = row[row >= 0]
@@ -80,7 +80,7 @@ class FullSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_a_table_a_user_equals_the_shared_table(self):
         objective, built = objectives.FullSoftmax(objectives.cosine_similarity()), tower()
-        weights = two_tower.own_weights(built)
+        weights = layers.own_weights(built)
         stacked = tf.tile(table()[np.newaxis], [4, 1, 1])
         shared = objectives.mean_losses(objective, built, weights, tf.constant(table()), BLOCK, None, None)
         self.assertAllClose(
@@ -99,7 +99,7 @@ class SampledSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
         built, vectors = tower(), table()
         rows = objective.rows(BLOCK, ITEMS)
         picked = tf.gather(vectors, tf.maximum(rows, 0))
-        losses = objectives.mean_losses(objective, built, two_tower.own_weights(built), picked, BLOCK, rows, None)
+        losses = objectives.mean_losses(objective, built, layers.own_weights(built), picked, BLOCK, rows, None)
         offset = 0.0 if probabilities is None else np.log(3 * probabilities)
         for user, row in enumerate(HISTORY):
             history, negatives = row[row >= 0], rows.numpy()[user, 4:].reshape(3, 4)
@@ -146,7 +146,7 @@ class SampledSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
         """
         probabilities = np.array([0.3, 0.2, 0.15, 0.1, 0.08, 0.07, 0.05, 0.03, 0.02], np.float32)
         built, vectors = tower(), tf.constant(table())
-        weights = two_tower.own_weights(built)
+        weights = layers.own_weights(built)
         block = {"history": tf.tile(tf.constant([[3, 5]]), [64, 1]), "seed": tf.range(64)}
 
         def gradient(objective):
@@ -190,7 +190,7 @@ class GradientTest(tf.test.TestCase, parameterized.TestCase):
             named = dict(zip(names, weights, strict=True))
             return tf.reduce_sum(objectives.mean_losses(objective, built, named, picked, BLOCK, rows, None))
 
-        weights = [value + 0.1 for value in two_tower.own_weights(built).values()]
+        weights = [value + 0.1 for value in layers.own_weights(built).values()]
         analytic, numeric = tf.test.compute_gradient(loss, [tf.constant(table()), *weights], delta=1e-2)
         for one, other in zip(analytic, numeric, strict=True):
             self.assertAllClose(one, other, atol=2e-2, rtol=2e-2)

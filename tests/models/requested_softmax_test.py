@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from tff_rec.models import objectives, query_towers, requested_softmax, two_tower
+from tff_rec.models import layers, objectives, query_towers, requested_softmax
 
 ITEMS, DIMENSION = 30, 4
 HISTORY = np.array([[3, 1, 4], [5, 2, -1], [7, -1, -1], [-1, -1, -1]], np.int32)
@@ -36,7 +36,7 @@ def losses(objective, block, vectors):
     built.build()
     rows = objective.rows(block, ITEMS)
     picked = vectors if rows is None else tf.gather(vectors, tf.maximum(rows, 0))
-    return objectives.mean_losses(objective, built, two_tower.own_weights(built), picked, block, rows, None)
+    return objectives.mean_losses(objective, built, layers.own_weights(built), picked, block, rows, None)
 
 
 class RequestedSoftmaxTest(tf.test.TestCase, parameterized.TestCase):

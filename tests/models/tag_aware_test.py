@@ -4,14 +4,14 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from tff_rec.models import tag_aware
-from tff_rec.models.two_tower import own_weights
+from tff_rec.models import rating_towers, tag_aware
+from tff_rec.models.layers import own_weights
 
 ITEMS, FEATURES, DIMENSION = 12, 3, 4
 
 
 def rating_tower(**kwargs):
-    tower = tag_aware.RatingTower(DIMENSION, 3.5, 0.5, 5.0, **kwargs)
+    tower = rating_towers.RatingTower(DIMENSION, 3.5, 0.5, 5.0, **kwargs)
     tower.build()
     return tower
 
@@ -37,7 +37,7 @@ def randomised(tower, seed=0):
 
 def model(penalties=None, dropout=0.0, hidden=4, feature_weight=1.0, num_ratings=100):
     return tag_aware.TagAware(
-        tag_aware.ItemTower(ITEMS, FEATURES, DIMENSION),
+        rating_towers.ItemTower(ITEMS, FEATURES, DIMENSION),
         rating_tower(hidden=hidden, dropout=dropout),
         np.arange(ITEMS)[:, np.newaxis] % FEATURES,
         np.full([ITEMS, 1], feature_weight, np.float32),
@@ -50,15 +50,15 @@ class ItemTowerTest(tf.test.TestCase):
     def test_sums_embeddings_of_id_and_features(self):
         built = model()
         weights = randomised(built.item_tower)
-        part = tag_aware.item_part(built.item_table(weights))
+        part = rating_towers.item_part(built.item_table(weights))
         for name in ("biases", "vectors", "choices"):
             described = tf.gather(weights[f"features/{name}"], np.arange(ITEMS) % FEATURES)
             expected = tf.squeeze(weights[f"items/{name}"] + described)
             self.assertAllClose(getattr(part, name), expected)
 
     def test_config_rebuilds_it(self):
-        tower = tag_aware.ItemTower(ITEMS, FEATURES, DIMENSION, stddev=0.3, seed=4)
-        again = tag_aware.ItemTower.from_config(tower.get_config())
+        tower = rating_towers.ItemTower(ITEMS, FEATURES, DIMENSION, stddev=0.3, seed=4)
+        again = rating_towers.ItemTower.from_config(tower.get_config())
         for built in (tower, again):
             built.build()
         self.assertEqual(again.get_config(), tower.get_config())
@@ -164,7 +164,7 @@ class RatingTowerTest(tf.test.TestCase, parameterized.TestCase):
         weights = own_weights(tower)
         items = table(scale=0.2) * tf.constant([1.0] * (1 + DIMENSION) + [0.0] * (1 + DIMENSION))
         history, ratings = histories()
-        part = tag_aware.item_part(items)
+        part = rating_towers.item_part(items)
         vectors, biases = part.vectors.numpy(), part.biases.numpy()
         predicted = tower.predict(weights, items, history, ratings, tf.tile(tf.range(ITEMS)[tf.newaxis], [5, 1]))
         for user in range(5):
@@ -183,7 +183,7 @@ class RatingTowerTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_config_rebuilds_it(self):
         tower = rating_tower(hidden=6, dropout=0.1, user_bias=0.4, seed=3)
-        again = tag_aware.RatingTower.from_config(tower.get_config())
+        again = rating_towers.RatingTower.from_config(tower.get_config())
         again.build()
         self.assertEqual(again.get_config(), tower.get_config())
         self.assertAllClose(own_weights(again), own_weights(tower))

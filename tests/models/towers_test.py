@@ -6,7 +6,7 @@ from absl.testing import parameterized
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tff_rec.models import layers, query_towers, two_tower
+from tff_rec.models import layers, query_towers
 from tff_rec.models.candidate_tower import CandidateTower, sparse_features
 
 TOWERS = (
@@ -28,7 +28,7 @@ def perturbed_weights(tower, seed, users=None):
     tower.build()
     generator = np.random.default_rng(seed)
     weights = {}
-    for name, value in two_tower.own_weights(tower).items():
+    for name, value in layers.own_weights(tower).items():
         shape = value.shape if users is None else [users, *value.shape]
         weights[name] = value + 0.3 * tf.constant(generator.standard_normal(shape), tf.float32)
     return weights

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tff_rec.models import objectives, query_towers, two_tower
+from tff_rec.models import layers, objectives, query_towers, two_tower
 from tff_rec.models.candidate_tower import CandidateTower
 
 ITEMS = 20
@@ -40,7 +40,7 @@ class TwoTowerTest(tf.test.TestCase):
         history = tf.constant([[1, 2, 3], [4, 5, -1], [6, -1, -1]])
         full = objectives.FullSoftmax(objectives.dot_similarity())
         by_positives = model(full)
-        table, weights = by_positives.candidate_embeddings(), two_tower.own_weights(by_positives.query_tower)
+        table, weights = by_positives.candidate_embeddings(), layers.own_weights(by_positives.query_tower)
         a, b, nothing = objectives.mean_losses(
             full, by_positives.query_tower, weights, table, {"history": history}, None, None
         ).numpy()
@@ -60,7 +60,7 @@ class TwoTowerTest(tf.test.TestCase):
         table = built.candidate_embeddings()
         queries = built.query_embeddings(tf.constant([[3, 5, -1], [-1, -1, -1]]), table)
         vectors = tf.gather(table, [[3, 5]])
-        expected = built.query_tower.query(two_tower.own_weights(built.query_tower), vectors, tf.ones([1, 2]))
+        expected = built.query_tower.query(layers.own_weights(built.query_tower), vectors, tf.ones([1, 2]))
         self.assertAllClose(queries[:1], expected)
         self.assertAllInRange(queries, -10.0, 10.0)
 

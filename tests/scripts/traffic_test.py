@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tff_rec.errors import InputError
 from tff_rec.federated import communication, table_codings
-from tff_rec.simulation import assembly, preparation, rounds
+from tff_rec.simulation import assembly, preparation, rounds, toml_file
 from tff_rec.simulation import config as configs
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "traffic.py"
@@ -50,7 +50,7 @@ class TrafficTest(tf.test.TestCase):
         super().setUpClass()
         cls.folder = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
         (cls.folder / "rows.toml").write_text(CONFIG)
-        cls.config = configs.read_toml(cls.folder / "rows.toml", configs.TwoTowerConfig)
+        cls.config = toml_file.read_toml(cls.folder / "rows.toml", configs.TwoTowerConfig)
         cls.prepared = preparation.prepare(cls.config)
         cls.printed = io.StringIO()
         with contextlib.redirect_stdout(cls.printed):

@@ -9,40 +9,24 @@ import tempfile
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
+from rating_export_cases import (
+    DIMENSION,
+    HIGHEST_RATING,
+    ITEMS,
+    LENGTH,
+    LOWEST_RATING,
+    POPULARITY,
+    VOCABULARY,
+    K,
+    export,
+    small_model,
+)
 
-from tff_rec.data.features import ItemVocabulary
-from tff_rec.errors import InputError
-from tff_rec.models import tag_aware
-from tff_rec.models.two_tower import own_weights
+from tff_rec.models import rating_towers
+from tff_rec.models.layers import own_weights
 from tff_rec.serving import folder, rating_export, reader
 
-ITEMS, FEATURES, DIMENSION, LENGTH, K = 30, 5, 4, 6, 5
-MEAN, LOWEST_RATING, HIGHEST_RATING = 3.5, 0.5, 5.0
-VOCABULARY = ItemVocabulary(tuple(f"item {i:02}" for i in range(ITEMS)))
-POPULARITY = np.random.default_rng(3).permutation(ITEMS).astype(np.float32)
 LOWEST = np.finfo(np.float32).min
-
-
-def _model(hidden=0, seed=0, lowest=LOWEST_RATING, scale=0.8):
-    """A model whose weights are all moved away from zeros."""
-    draw = np.random.default_rng(seed)
-    model = tag_aware.TagAware(
-        tag_aware.ItemTower(ITEMS, FEATURES, DIMENSION),
-        tag_aware.RatingTower(DIMENSION, MEAN, lowest, HIGHEST_RATING, hidden=hidden, dropout=0.3),
-        draw.integers(0, FEATURES, (ITEMS, 2)),
-        draw.random((ITEMS, 2)).astype(np.float32),
-        tag_aware.Penalties(),
-        100,
-    )
-    for weight in model.trainable_weights:
-        weight.assign_add(scale * draw.normal(size=weight.shape))
-    return model
-
-
-def _export(model, directory, **changes):
-    arguments = {"titles": {}, "directory": directory, "max_length": LENGTH, "k": K} | changes
-    popularity, vocabulary = arguments.pop("popularity", POPULARITY), arguments.pop("vocabulary", VOCABULARY)
-    rating_export.export_tag_aware(model, vocabulary, popularity, **arguments)
 
 
 def _strings(items):
@@ -91,10 +75,10 @@ class RatingExportTest(tf.test.TestCase, parameterized.TestCase):
     def setUpClass(cls):
         super().setUpClass()
         cls.folder = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
-        cls.models = {"plain": _model(), "network": _model(hidden=3)}
+        cls.models = {"plain": small_model(), "network": small_model(hidden=3)}
         cls.served = {}
         for name, model in cls.models.items():
-            _export(model, cls.folder / name, titles={"item 01": "Tiger, tiger\n(1956)"})
+            export(model, cls.folder / name, titles={"item 01": "Tiger, tiger\n(1956)"})
             cls.served[name] = tf.saved_model.load(str(cls.folder / name)).signatures
         cls.model = cls.models["plain"]
 
@@ -145,7 +129,7 @@ class RatingExportTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.parameters("intercept", "items/vectors", "items/choices")
     def test_check_export_sees_another_model(self, moved):
-        other = _model()
+        other = small_model()
         weights = {weight.name: weight for weight in other.trainable_weights}
         weights[f"{moved}:0"].assign_add(0.5 * np.random.default_rng(0).normal(size=weights[f"{moved}:0"].shape))
         with self.assertRaisesRegex(RuntimeError, "does not answer as the model does"):
@@ -267,7 +251,7 @@ class RatingExportTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllEqual(scores[0], [LOWEST] * K)
 
     def test_similar_items_by_the_cosine_of_vectors(self):
-        vectors = tag_aware.item_part(self.model.item_table()).vectors.numpy()
+        vectors = rating_towers.item_part(self.model.item_table()).vectors.numpy()
         directions = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         ids, scores = self._similar([*_strings([7, 0]), "unknown", ""])
         for place, item in enumerate((7, 0)):
@@ -350,7 +334,7 @@ class ByHandTest(tf.test.TestCase):
         The residual is 1.5 and x = (1, 1, 0, 0, 0), so p = x · 1.5 / (1 + 2) = (0.5, 0.5, 0, 0, 0). Item 1 of bias -0.2
         and vector (0.4, 0, 0, 0) gets 3 - 0.2 + 0.5 + 0.2 = 3.5, without the history 2.8; an unknown item 3 + 0.5.
         """
-        model = _model(scale=0.0)
+        model = small_model(scale=0.0)
         values = {"intercept": [3.0], "user_bias": [1.0]}
         for weight in model.trainable_weights:
             weight.assign(np.broadcast_to(values.get(weight.name.removesuffix(":0"), 0.0), weight.shape))
@@ -359,7 +343,7 @@ class ByHandTest(tf.test.TestCase):
         model.item_tower.tensors["items/biases"].assign(biases)
         model.item_tower.tensors["items/vectors"].assign(vectors)
         directory = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory())) / "export"
-        _export(model, directory)
+        export(model, directory)
         served = tf.saved_model.load(str(directory)).signatures["predict_rating"]
         answer = served(
             history=tf.constant([["item 00"], [""], ["item 00"]]),
@@ -367,61 +351,6 @@ class ByHandTest(tf.test.TestCase):
             item_id=tf.constant(["item 01", "item 01", "unknown"]),
         )
         self.assertAllClose(answer["rating"], [3.5, 2.8, 3.5])
-
-
-class RefusalsTest(tf.test.TestCase):
-    def setUp(self):
-        super().setUp()
-        self.directory = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory())) / "export"
-
-    def test_k_and_max_length(self):
-        for k in (0, ITEMS + 1):
-            with self.assertRaisesRegex(InputError, f"{k} recommendations of 30 items"):
-                _export(_model(), self.directory, k=k)
-        with self.assertRaisesRegex(InputError, "made of 1 item or more, not 0"):
-            _export(_model(), self.directory, max_length=0)
-        self.assertFalse(self.directory.exists())
-
-    def test_another_catalogue(self):
-        with self.assertRaisesRegex(InputError, "knows 30 items, the vocabulary 30 and the popularity 29"):
-            _export(_model(), self.directory, popularity=POPULARITY[1:])
-        with self.assertRaisesRegex(InputError, "knows 30 items, the vocabulary 29 and the popularity 29"):
-            vocabulary = ItemVocabulary(VOCABULARY.item_ids[1:])
-            _export(_model(), self.directory, vocabulary=vocabulary, popularity=POPULARITY[1:])
-
-    def test_a_scale_that_holds_zero(self):
-        with self.assertRaisesRegex(InputError, "begins at 0.0, but a rating of 0 stands for none"):
-            _export(_model(lowest=0.0), self.directory)
-
-    def test_numbers_that_are_not_finite(self):
-        for name in ("items/choices", "intercept"):
-            model = _model()
-            weights = {weight.name: weight for weight in model.trainable_weights}
-            weights[f"{name}:0"].assign(np.full(weights[f"{name}:0"].shape, np.nan))
-            with self.assertRaisesRegex(InputError, "not finite"):
-                _export(model, self.directory)
-
-    def test_a_folder_of_something_else(self):
-        self.directory.mkdir()
-        (self.directory / "thesis.txt").touch()
-        with self.assertRaisesRegex(InputError, "something that is not an export"):
-            _export(_model(), self.directory)
-
-    def test_an_export_is_replaced(self):
-        _export(_model(), self.directory, titles=[f"Title {i}" for i in range(ITEMS)])
-        self.assertEqual(folder.read_titles(self.directory)["item 07"], "Title 7")
-        newer, sample = _model(seed=1), ([np.arange(4)], [np.arange(1.0, 5.0)])
-        _export(newer, self.directory, k=3)
-        self.assertEqual(folder.read_description(self.directory).k, 3)
-        self.assertEqual(rating_export.check_export(self.directory, newer, VOCABULARY, *sample), 1)
-        self.assertEqual([entry.name for entry in self.directory.parent.iterdir()], ["export"])
-
-    def test_a_failed_export_leaves_the_old_one(self):
-        _export(_model(), self.directory)
-        with self.assertRaises(ValueError):
-            _export(_model(), self.directory, titles=["too few"], k=3)
-        self.assertEqual(folder.read_description(self.directory).k, K)
-        self.assertEqual([entry.name for entry in self.directory.parent.iterdir()], ["export"])
 
 
 if __name__ == "__main__":

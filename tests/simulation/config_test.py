@@ -10,7 +10,7 @@ from absl.testing import parameterized
 
 from tff_rec import cli
 from tff_rec.errors import InputError
-from tff_rec.simulation import config
+from tff_rec.simulation import config, toml_file
 
 PRESETS = pathlib.Path(__file__).parents[2] / "scripts" / "presets" / "two_tower"
 
@@ -27,7 +27,7 @@ def _parse(*arguments, presets=PRESETS):
 class OptionsTest(parameterized.TestCase):
     def test_options_override_the_preset_of_the_source(self):
         parsed = _parse("--data.source", "ml-1m", "--model.dimension", "8", "--seed", "3")
-        preset = config.read_toml(PRESETS / "ml-1m.toml", config.TwoTowerConfig)
+        preset = toml_file.read_toml(PRESETS / "ml-1m.toml", config.TwoTowerConfig)
         self.assertEqual(parsed.model.dimension, 8)
         self.assertEqual(parsed.seed, 3)
         self.assertEqual(parsed.training, preset.training)
@@ -115,7 +115,7 @@ class OptionsTest(parameterized.TestCase):
             path = pathlib.Path(directory) / "x.toml"
             path.write_text(text)
             with self.assertRaisesRegex(InputError, named) as caught:
-                config.read_toml(path, config.TwoTowerConfig)
+                toml_file.read_toml(path, config.TwoTowerConfig)
             self.assertIn("x.toml", str(caught.exception))
 
     def test_rings_and_minima_at_their_limits_are_allowed(self):
@@ -128,12 +128,12 @@ class OptionsTest(parameterized.TestCase):
         original = _parse("--data.source", "ml-1m", "--data.path", 'odd "name"', "--training.item-clip-norm", "0.5")
         with tempfile.TemporaryDirectory() as directory:
             path = pathlib.Path(directory) / "x.toml"
-            path.write_text(config.to_toml(original))
-            self.assertEqual(config.read_toml(path, config.TwoTowerConfig), original)
+            path.write_text(toml_file.to_toml(original))
+            self.assertEqual(toml_file.read_toml(path, config.TwoTowerConfig), original)
 
     @parameterized.parameters(*((path.name,) for path in sorted(PRESETS.glob("*.toml"))))
     def test_presets_are_valid_and_of_their_source(self, name):
-        preset = config.read_toml(PRESETS / name, config.TwoTowerConfig)
+        preset = toml_file.read_toml(PRESETS / name, config.TwoTowerConfig)
         self.assertTrue(name.startswith(preset.data.source))
 
     def test_help_needs_no_tensorflow(self):

@@ -9,13 +9,14 @@ from absl.testing import parameterized
 
 from tff_rec import cli
 from tff_rec.errors import InputError
-from tff_rec.simulation import comparison_config, config, rating_config
+from tff_rec.simulation import comparison_config, rating_config, toml_file
+from tff_rec.simulation import config as configs
 
 PRESETS = pathlib.Path(__file__).parents[2] / "scripts" / "presets" / "tag_aware"
 
 
 def _parse(*arguments, options=rating_config.TagAwareConfig):
-    return cli.parse(options, arguments, None, lambda words: config.read_defaults(words, PRESETS, options))
+    return cli.parse(options, arguments, None, lambda words: configs.read_defaults(words, PRESETS, options))
 
 
 class OptionsTest(parameterized.TestCase):
@@ -54,8 +55,8 @@ class OptionsTest(parameterized.TestCase):
         run = _parse("--clients", "3", "--silos", "taste", "--silo.clip-norm", "2", "--model.features", "untagged")
         with tempfile.TemporaryDirectory() as directory:
             path = pathlib.Path(directory) / "config.toml"
-            path.write_text(config.to_toml(run))
-            self.assertEqual(config.read_toml(path, rating_config.TagAwareConfig), run)
+            path.write_text(toml_file.to_toml(run))
+            self.assertEqual(toml_file.read_toml(path, rating_config.TagAwareConfig), run)
 
 
 class CompareTest(parameterized.TestCase):

@@ -13,7 +13,8 @@ from absl.testing import parameterized
 from rich.console import Console
 
 from tff_rec.data.ratings import HeldOutRatings, RatingStore
-from tff_rec.models.tag_aware import ItemTower, Penalties, RatingTower, TagAware
+from tff_rec.models.rating_towers import ItemTower, RatingTower
+from tff_rec.models.tag_aware import Penalties, TagAware
 from tff_rec.simulation import (
     comparison,
     comparison_report,

@@ -78,6 +78,26 @@ def build_client_store(train: pd.DataFrame, vocabulary: ItemVocabulary) -> Clien
     Raises:
         ValueError: The rows of a user do not stand together.
     """
+    user_ids, offsets, items, known = rows_by_user(train, vocabulary)
+    return ClientStore(user_ids, offsets, items, train["timestamp"].to_numpy(dtype=np.int64)[known])
+
+
+def rows_by_user(
+    train: pd.DataFrame, vocabulary: ItemVocabulary
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Whose rows are where, of a table that stands user by user.
+
+    Args:
+        train: Columns `user_id` and `item_id`.
+        vocabulary: Gives the indices; rows with other items are left out, users with no other rows have none.
+
+    Returns:
+        Ids of the users; int64 offsets [users + 1] of their rows; int32 items of the rows kept; and bool, which rows of
+        `train` are kept.
+
+    Raises:
+        ValueError: The rows of a user do not stand together.
+    """
     codes, user_ids = pd.factorize(train["user_id"])
     if np.any(np.diff(codes) < 0):
         raise ValueError("The rows of a user must stand together; order them with splits.order_by_user_and_time.")
@@ -85,8 +105,7 @@ def build_client_store(train: pd.DataFrame, vocabulary: ItemVocabulary) -> Clien
     known = items >= 0
     counts = np.bincount(codes[known], minlength=len(user_ids))
     offsets = np.concatenate([[0], np.cumsum(counts)])
-    timestamps = train["timestamp"].to_numpy(dtype=np.int64)[known]
-    return ClientStore(np.asarray(user_ids, dtype=object), offsets, items[known], timestamps)
+    return np.asarray(user_ids, dtype=object), offsets, items[known], known
 
 
 def memory_mapped(store: ClientStore, directory: pathlib.Path) -> ClientStore:

@@ -75,15 +75,8 @@ def build_rating_store(train: pd.DataFrame, vocabulary: ItemVocabulary) -> Ratin
     Raises:
         ValueError: The rows of a user do not stand together.
     """
-    codes, user_ids = pd.factorize(train["user_id"])
-    if np.any(np.diff(codes) < 0):
-        raise ValueError("The rows of a user must stand together; order them with splits.order_by_user_and_time.")
-    items = vocabulary.index(train["item_id"])
-    known = items >= 0
-    counts = np.bincount(codes[known], minlength=len(user_ids))
-    offsets = np.concatenate([[0], np.cumsum(counts)])
-    ratings = train["rating"].to_numpy(dtype=np.float32)[known]
-    return RatingStore(np.asarray(user_ids, dtype=object), offsets, items[known], ratings)
+    user_ids, offsets, items, known = clients.rows_by_user(train, vocabulary)
+    return RatingStore(user_ids, offsets, items, train["rating"].to_numpy(dtype=np.float32)[known])
 
 
 def memory_mapped(store: RatingStore, directory: pathlib.Path) -> RatingStore:

@@ -186,20 +186,7 @@ def build_silo_finalizer(
         new_weights = tff.learning.models.ModelWeights(list(new_weights), [])
         return new_state, new_weights, collections.OrderedDict(loss=mean["loss"])
 
-    @tff.federated_computation
-    def initialize() -> Any:
-        return tff.federated_eval(initial_state, tff.SERVER)
-
-    @tff.federated_computation(
-        initialize.type_signature.result,
-        tff.FederatedType(weights_type, tff.SERVER),
-        tff.FederatedType(mean_type, tff.SERVER),
-    )
-    def next_fn(state: Any, weights: Any, mean: Any) -> Any:
-        new_state, new_weights, measurements = tff.federated_map(step, (state, weights, mean))
-        return tff.templates.MeasuredProcessOutput(new_state, new_weights, measurements)
-
-    return tff.learning.templates.FinalizerProcess(initialize, next_fn)
+    return stages.finalizer_of(initial_state, step)
 
 
 def _specs(model: TagAware) -> list[tf.TensorSpec]:

@@ -167,12 +167,24 @@ def build_finalizer(
         new_weights = tff.learning.models.ModelWeights(list(query) + list(candidate), [])
         return (query_state, candidate_state), new_weights, collections.OrderedDict(loss=mean["loss"])
 
+    return finalizer_of(initial_state, step)
+
+
+def finalizer_of(initial_state: tff.Computation, step: tff.Computation) -> tff.learning.templates.FinalizerProcess:
+    """Places at the server what is computed there: `(<S@SERVER, weights@SERVER, mean@SERVER> -> <S, weights, M>)`.
+
+    Args:
+        initial_state: `( -> S)`.
+        step: `(<S, weights, mean> -> <S, weights, M>)`, M the measurements.
+    """
+    state_type, weights_type, mean_type = step.type_signature.parameter
+
     @tff.federated_computation
     def initialize() -> Any:
         return tff.federated_eval(initial_state, tff.SERVER)
 
     @tff.federated_computation(
-        initialize.type_signature.result,
+        tff.FederatedType(state_type, tff.SERVER),
         tff.FederatedType(weights_type, tff.SERVER),
         tff.FederatedType(mean_type, tff.SERVER),
     )

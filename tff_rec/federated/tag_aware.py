@@ -25,7 +25,8 @@ import tensorflow_federated as tff
 from tff_rec.federated import aggregators, contributions, stages
 from tff_rec.models import layers
 from tff_rec.models.objectives import Block
-from tff_rec.models.tag_aware import RatingTower, TagAware
+from tff_rec.models.rating_towers import RatingTower
+from tff_rec.models.tag_aware import TagAware
 from tff_rec.models.two_tower import UserWeighting, by_positives
 
 _SEED_STRIDE = 1_000_003
@@ -215,20 +216,7 @@ def build_finalizer(
         new_weights = tff.learning.models.ModelWeights(list(new_items) + list(new_tower), [])
         return (tower_state, item_state), new_weights, collections.OrderedDict(loss=mean["loss"])
 
-    @tff.federated_computation
-    def initialize() -> Any:
-        return tff.federated_eval(initial_state, tff.SERVER)
-
-    @tff.federated_computation(
-        initialize.type_signature.result,
-        tff.FederatedType(weights_type, tff.SERVER),
-        tff.FederatedType(mean_type, tff.SERVER),
-    )
-    def next_fn(state: Any, weights: Any, mean: Any) -> Any:
-        new_state, new_weights, measurements = tff.federated_map(step, (state, weights, mean))
-        return tff.templates.MeasuredProcessOutput(new_state, new_weights, measurements)
-
-    return tff.learning.templates.FinalizerProcess(initialize, next_fn)
+    return stages.finalizer_of(initial_state, step)
 
 
 @tf.autograph.experimental.do_not_convert

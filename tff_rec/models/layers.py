@@ -49,6 +49,11 @@ class Tower(tf.keras.layers.Layer):
         return tf.keras.initializers.TruncatedNormal(stddev=stddev, seed=(self.seed * 10_007 + position) % 2**31)
 
 
+def own_weights(tower: Tower) -> Weights:
+    """A tower's own variables, read."""
+    return {name: tf.convert_to_tensor(value) for name, value in tower.tensors.items()}
+
+
 def dense(inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None = None) -> tf.Tensor:
     """`inputs @ kernel + bias`: float32 [users, n, in] and [in, out] or [users, in, out] → [users, n, out]."""
     outputs = tf.tensordot(inputs, kernel, 1) if kernel.shape.rank == 2 else tf.matmul(inputs, kernel)

@@ -56,14 +56,14 @@ class TwoTower(tfrs.Model):
 
     def candidate_embeddings(self, weights: layers.Weights | None = None) -> tf.Tensor:
         """Vectors of the catalogue, float32 [items, dimension], under the given or the model's own weights."""
-        weights = own_weights(self.candidate_tower) if weights is None else weights
+        weights = layers.own_weights(self.candidate_tower) if weights is None else weights
         return self.candidate_tower.apply(weights, self._features.sparse(self.candidate_tower.num_features))
 
     def query_embeddings(self, history: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
         """Query after the whole history: int32 [users, n] (padded with -1) → float32 [users, dimension]."""
         mask = objectives.history_mask(history)
         vectors = tf.gather(table, tf.maximum(history, 0)) * mask[:, :, tf.newaxis]
-        return self.query_tower.query(own_weights(self.query_tower), vectors, mask)
+        return self.query_tower.query(layers.own_weights(self.query_tower), vectors, mask)
 
     def compute_loss(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Weighted mean over users of the objective, for a block (`history` int32 [users, n], `seed` int32 [users])."""
@@ -74,7 +74,7 @@ class TwoTower(tfrs.Model):
         losses = objectives.mean_losses(
             self.objective,
             self.query_tower,
-            own_weights(self.query_tower),
+            layers.own_weights(self.query_tower),
             vectors,
             inputs,
             rows,
@@ -82,11 +82,6 @@ class TwoTower(tfrs.Model):
         )
         user_weights = self.weighting(self.objective.num_positives(history))
         return tf.math.divide_no_nan(tf.reduce_sum(losses * user_weights), tf.reduce_sum(user_weights))
-
-
-def own_weights(tower: layers.Tower) -> layers.Weights:
-    """A tower's own variables, read."""
-    return {name: tf.convert_to_tensor(value) for name, value in tower.tensors.items()}
 
 
 class _Features:

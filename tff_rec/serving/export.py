@@ -24,7 +24,8 @@ import tensorflow as tf
 
 from tff_rec.data.features import ItemVocabulary
 from tff_rec.errors import InputError
-from tff_rec.models.two_tower import TwoTower, own_weights
+from tff_rec.models.layers import own_weights
+from tff_rec.models.two_tower import TwoTower
 from tff_rec.serving import folder
 from tff_rec.serving.catalogue import LOWEST, Catalogue, close, frozen, titles_by_id
 

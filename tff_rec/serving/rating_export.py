@@ -29,8 +29,9 @@ import tensorflow as tf
 
 from tff_rec.data.features import ItemVocabulary
 from tff_rec.errors import InputError
-from tff_rec.models.tag_aware import RatingTower, TagAware, item_part
-from tff_rec.models.two_tower import own_weights
+from tff_rec.models.layers import own_weights
+from tff_rec.models.rating_towers import RatingTower, item_part
+from tff_rec.models.tag_aware import TagAware
 from tff_rec.serving import folder
 from tff_rec.serving.catalogue import Catalogue, close, frozen, titles_by_id
 

@@ -183,7 +183,7 @@ def _centrally(run: TagAwareConfig, prepared: PreparedRatings, judged: HeldOutRa
 def _best_predictions(
     model: TagAware, progress: Progress, prepared: PreparedRatings, judged: HeldOutRatings
 ) -> np.ndarray:
-    rating_rounds.assign(model, progress.best_weights)
+    rounds.assign(model, progress.best_weights)
     return rating_predictions.build_predict(model)(prepared.store, judged)
 
 

@@ -1,8 +1,10 @@
 """From a configuration to everything that is known before training: records, split, features and simulated devices."""
 
+import contextlib
 import dataclasses
 import hashlib
 import pathlib
+from collections.abc import Iterator, Sequence
 from typing import Self
 
 import numpy as np
@@ -46,8 +48,7 @@ class Prepared:
 
     def titles(self) -> list[str]:
         """Title of every item of the vocabulary."""
-        known = self.data.items.drop_duplicates("item_id").set_index("item_id")["title"]
-        return known.reindex(list(self.vocabulary.item_ids)).fillna("").tolist()
+        return titles_of(self.data, self.vocabulary)
 
     def on_disk(self, directory: pathlib.Path) -> Self:
         """The same with the devices' arrays memory-mapped from a directory.
@@ -55,19 +56,8 @@ class Prepared:
         Raises:
             InputError: The directory holds the arrays of other data, as that of a run to resume may.
         """
-        fingerprint, known = self._fingerprint(), directory / "sha256"
-        if known.is_file() and known.read_text() != fingerprint:
-            raise InputError(f"The run of {directory.parent} has other data; resume it with the files it began with.")
-        store = clients.memory_mapped(self.store, directory)
-        known.write_text(fingerprint)
-        return dataclasses.replace(self, store=store)
-
-    def _fingerprint(self) -> str:
-        """Of everything that training sees of the data."""
-        digest = hashlib.sha256("\n".join(self.vocabulary.item_ids).encode())
-        for array in (self.store.offsets, self.store.items, self.store.timestamps):
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
+        with claimed(directory, self.vocabulary, (self.store.offsets, self.store.items, self.store.timestamps)):
+            return dataclasses.replace(self, store=clients.memory_mapped(self.store, directory))
 
     def describe(self) -> str:
         """What was read, cleaned and split, a line each."""
@@ -78,6 +68,36 @@ class Prepared:
         )
         lines.append(f"split: {self.split.protocol}")
         return "\n".join(lines)
+
+
+def titles_of(data: InteractionData, vocabulary: features.ItemVocabulary) -> list[str]:
+    """Title of every item of a vocabulary; empty where there is none."""
+    known = data.items.drop_duplicates("item_id").set_index("item_id")["title"]
+    return known.reindex(list(vocabulary.item_ids)).fillna("").tolist()
+
+
+@contextlib.contextmanager
+def claimed(
+    directory: pathlib.Path, vocabulary: features.ItemVocabulary, arrays: Sequence[np.ndarray]
+) -> Iterator[None]:
+    """Marks a directory, once the block inside is done, as that of the data that training sees.
+
+    Args:
+        directory: Where the arrays of a run are written.
+        vocabulary: Of the data.
+        arrays: What else training sees of it.
+
+    Raises:
+        InputError: The directory holds the arrays of other data, as that of a run to resume may.
+    """
+    digest = hashlib.sha256("\n".join(vocabulary.item_ids).encode())
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    known = directory / "sha256"
+    if known.is_file() and known.read_text() != digest.hexdigest():
+        raise InputError(f"The run of {directory.parent} has other data; resume it with the files it began with.")
+    yield
+    known.write_text(digest.hexdigest())
 
 
 def prepare(config: TwoTowerConfig) -> Prepared:

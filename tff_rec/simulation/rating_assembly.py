@@ -11,7 +11,8 @@ import tensorflow_federated as tff
 from tff_rec.data import clients, ratings
 from tff_rec.federated import aggregators, communication, silos, stages, tag_aware
 from tff_rec.models import layers
-from tff_rec.models.tag_aware import ItemTower, Penalties, RatingTower, TagAware
+from tff_rec.models.rating_towers import ItemTower, RatingTower
+from tff_rec.models.tag_aware import Penalties, TagAware
 from tff_rec.simulation import assembly
 from tff_rec.simulation.rating_config import ServerConfig, TagAwareConfig
 from tff_rec.simulation.rating_preparation import PreparedRatings

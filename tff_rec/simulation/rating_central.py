@@ -10,8 +10,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from tff_rec.models.layers import own_weights
 from tff_rec.models.tag_aware import TagAware
-from tff_rec.models.two_tower import own_weights
 from tff_rec.simulation import rating_assembly, rating_predictions, rating_rounds
 from tff_rec.simulation.checkpoints import Progress
 from tff_rec.simulation.rating_config import TagAwareConfig

@@ -8,8 +8,9 @@ import tensorflow as tf
 from tff_rec.data.clients import pad
 from tff_rec.data.ratings import HeldOutRatings, RatingStore
 from tff_rec.evaluation import ranking
-from tff_rec.models.tag_aware import RatingTower, TagAware
-from tff_rec.models.two_tower import own_weights
+from tff_rec.models.layers import own_weights
+from tff_rec.models.rating_towers import RatingTower
+from tff_rec.models.tag_aware import TagAware
 
 _CELLS = 1_000_000
 _UNBOUNDED = 1e6

@@ -1,7 +1,6 @@
 """From a configuration to all that is known before ratings are trained on: split, features, devices and silos."""
 
 import dataclasses
-import hashlib
 import pathlib
 from typing import Self
 
@@ -11,6 +10,7 @@ import pandas as pd
 from tff_rec.data import cleaning, clients, features, item_tags, ratings, silos, sources, splits
 from tff_rec.data.schema import InteractionData
 from tff_rec.errors import InputError
+from tff_rec.simulation import preparation
 from tff_rec.simulation.rating_config import TagAwareConfig
 
 _SPLIT_SEED = 7
@@ -55,8 +55,7 @@ class PreparedRatings:
 
     def titles(self) -> list[str]:
         """Title of every item of the vocabulary."""
-        known = self.data.items.drop_duplicates("item_id").set_index("item_id")["title"]
-        return known.reindex(list(self.vocabulary.item_ids)).fillna("").tolist()
+        return preparation.titles_of(self.data, self.vocabulary)
 
     def on_disk(self, directory: pathlib.Path) -> Self:
         """The same with the devices' arrays memory-mapped from a directory.
@@ -64,20 +63,10 @@ class PreparedRatings:
         Raises:
             InputError: The directory holds the arrays of other data, as that of a run to resume may.
         """
-        fingerprint, known = self._fingerprint(), directory / "sha256"
-        if known.is_file() and known.read_text() != fingerprint:
-            raise InputError(f"The run of {directory.parent} has other data; resume it with the files it began with.")
-        store = ratings.memory_mapped(self.store, directory)
-        known.write_text(fingerprint)
-        return dataclasses.replace(self, store=store)
-
-    def _fingerprint(self) -> str:
-        """Of everything that training sees of the data."""
-        digest = hashlib.sha256("\n".join(self.vocabulary.item_ids).encode())
-        features_of = (self.item_features.indices, self.item_features.weights)
-        for array in (self.store.offsets, self.store.items, self.store.ratings, self.training_users, *features_of):
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
+        seen = [self.store.offsets, self.store.items, self.store.ratings, self.training_users]
+        seen += [self.item_features.indices, self.item_features.weights]
+        with preparation.claimed(directory, self.vocabulary, seen):
+            return dataclasses.replace(self, store=ratings.memory_mapped(self.store, directory))
 
     def describe(self) -> str:
         """What was read, cleaned, split and parted, a line each."""

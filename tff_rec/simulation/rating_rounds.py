@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow_federated as tff
 
 from tff_rec.models.tag_aware import TagAware
-from tff_rec.simulation import rating_predictions
+from tff_rec.simulation import rating_predictions, rounds
 from tff_rec.simulation.checkpoints import Progress
 from tff_rec.simulation.rating_assembly import RoundData
 from tff_rec.simulation.rating_config import TagAwareConfig
@@ -82,7 +82,7 @@ def look(
     if not config.judged:
         progress.best_weights, progress.best_round = weights, progress.rounds
         return None
-    assign(model, weights)
+    rounds.assign(model, weights)
     held_out = prepared.validation
     predictions = predict(prepared.store, held_out)
     rmse = float(np.sqrt(np.mean((predictions.astype(np.float64) - held_out.ratings) ** 2)))
@@ -92,9 +92,3 @@ def look(
     else:
         progress.looks_since_best += 1
     return rmse
-
-
-def assign(model: TagAware, weights: list[np.ndarray]) -> None:
-    """Puts weights into the model, in the order of `trainable_weights`."""
-    for variable, value in zip(model.trainable_weights, weights, strict=True):
-        variable.assign(value)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow_federated as tff
+import tensorflow_recommenders as tfrs
 
 from tff_rec.data import clients
 from tff_rec.evaluation import ranking
@@ -82,7 +83,7 @@ def histories_at_test(prepared: Prepared) -> list[np.ndarray]:
     return [np.append(history, more).astype(np.int32) for history, more in zip(histories, extra, strict=True)]
 
 
-def assign(model: TwoTower, weights: list[np.ndarray]) -> None:
+def assign(model: tfrs.Model, weights: list[np.ndarray]) -> None:
     """Puts weights into the model, in the order of `trainable_weights`."""
     for variable, value in zip(model.trainable_weights, weights, strict=True):
         variable.assign(value)

@@ -8,6 +8,7 @@ from typing import Any
 
 from tff_rec.errors import InputError
 from tff_rec.simulation import config as configuration
+from tff_rec.simulation import toml_file
 from tff_rec.simulation.config import DataConfig, RunConfig
 
 
@@ -70,7 +71,7 @@ class RunFolder:
             message = f"The output folder {self.path} cannot be made ({error.strerror}); name another."
             raise InputError(message) from None
         data = config.data if config.data.path is None else _absolute(config.data)
-        write_text(self.config, configuration.to_toml(dataclasses.replace(config, data=data, output=self.path)))
+        write_text(self.config, toml_file.to_toml(dataclasses.replace(config, data=data, output=self.path)))
 
     def append(self, record: dict[str, Any]) -> None:
         """Adds a line to the metrics."""
@@ -122,7 +123,7 @@ def _existing(config: RunConfig) -> RunFolder:
     folder = RunFolder(config.output)
     if not folder.config.is_file():
         raise InputError(f"There is no run to resume in {config.output}; leave out --resume to begin one.")
-    before = configuration.identity(configuration.read_toml(folder.config, type(config)))
+    before = configuration.identity(toml_file.read_toml(folder.config, type(config)))
     now = configuration.identity(config)
     if before != now:
         raise InputError(

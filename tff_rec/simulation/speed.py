@@ -24,7 +24,7 @@ from tff_rec.data import clients
 from tff_rec.federated import contributions, split_two_tower, stages
 from tff_rec.models import objectives, query_towers, two_tower
 from tff_rec.models.candidate_tower import CandidateTower
-from tff_rec.simulation import assembly, rounds
+from tff_rec.simulation import assembly, memory, rounds
 from tff_rec.simulation.config import TwoTowerConfig
 from tff_rec.simulation.preparation import Prepared
 
@@ -271,14 +271,9 @@ def peak_memory() -> dict[str, int]:
     """Largest resident memory so far in bytes, of this process (`python`) and of its children (`worker`)."""
     children = [task.read_text().split() for task in pathlib.Path("/proc/self/task").glob("*/children")]
     return {
-        "python": _high_water_mark("self"),
-        "worker": sum(_high_water_mark(child) for task in children for child in task),
+        "python": memory.high_water_mark(),
+        "worker": sum(memory.high_water_mark(child) for task in children for child in task),
     }
-
-
-def _high_water_mark(process: str) -> int:
-    status = pathlib.Path(f"/proc/{process}/status").read_text(encoding="utf-8")
-    return next(1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 def _signature(query: Sequence[np.ndarray], table: np.ndarray) -> list[Any]:

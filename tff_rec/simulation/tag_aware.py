@@ -43,7 +43,7 @@ def simulate(config: TagAwareConfig, prepared: PreparedRatings, folder: RunFolde
         model, progress = train(config, prepared, folder, console)
     finally:
         execution.stop()
-    rating_rounds.assign(model, progress.best_weights)
+    rounds.assign(model, progress.best_weights)
     if config.judged:
         record = {"round": progress.rounds, "best_round": progress.best_round}
         folder.append(record | _judge(config, prepared, model, console))
