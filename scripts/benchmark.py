@@ -110,8 +110,8 @@ def main(options: Options) -> None:
         f"load {os.getloadavg()[0]:.1f}; medians of {options.rounds} rounds"
     )
     print(f"same gradients in blocks and by hand: largest relative difference {difference:.1e}")
-    print(_table(times))
-    print(f"peak memory: Python {memory['python'] / 2**20:,.0f} MiB, TFF's worker {memory['worker'] / 2**20:,.0f} MiB")
+    print(speed.table(times, LABELS))
+    print(speed.describe_memory(memory))
 
 
 def _contestants(
@@ -150,14 +150,6 @@ def _blocks(
             round_number=0,
         )
     )
-
-
-def _table(times: dict[str, float]) -> str:
-    lines = [f"{'':52}{'ms per user':>12}{'times the bound':>17}{'faster than stock':>19}"]
-    for name, value in times.items():
-        bound, stock = value / times["plain_tf"], times["stock_fed_recon"] / value
-        lines.append(f"{LABELS[name]:52}{value:12.3f}{bound:17.2f}{stock:19.1f}")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

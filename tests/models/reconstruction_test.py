@@ -49,6 +49,19 @@ class ReconstructionTest(tf.test.TestCase):
             fewer = np.delete(designs, place, axis=1)
             self.assertAllClose(vectors[:, place], reconstruction.solve(fewer, others[:, place]), atol=1e-4)
 
+    def test_predictions_without_each_are_those_of_the_vectors(self):
+        designs, residuals, evidence = problem(6)
+        draw = np.random.default_rng(7)
+        choices, scale = draw.normal(size=[3, 7, 4]).astype(np.float32), np.array([[0.5], [0.0], [2.0]], np.float32)
+        for part in (designs, residuals, evidence, choices):
+            part[1, 5:] = 0.0  # Padding.
+        others = evidence.sum(axis=1, keepdims=True) - evidence
+        others += scale[:, :, np.newaxis] * (choices.sum(axis=1, keepdims=True) - choices)
+        vectors = reconstruction.solve_without_each(designs, others)
+        predicted = reconstruction.predict_without_each(designs, residuals, choices, scale)
+        self.assertAllClose(predicted, tf.reduce_sum(designs * vectors, axis=-1), atol=1e-4)
+        self.assertAllEqual(predicted[1, 5:], [0.0, 0.0])
+
     def test_padding_and_neighbours_change_nothing(self):
         designs, _, evidence = problem(5)
         padding = ((0, 0), (0, 6), (0, 0))

@@ -25,7 +25,7 @@ import tensorflow_federated as tff
 from tff_rec.federated import aggregators, contributions, stages
 from tff_rec.models import layers
 from tff_rec.models.objectives import Block
-from tff_rec.models.rating_towers import RatingTower
+from tff_rec.models.rating_towers import RatingTower, rows_of
 from tff_rec.models.tag_aware import TagAware
 from tff_rec.models.two_tower import UserWeighting, by_positives
 
@@ -268,11 +268,9 @@ def _train(
         The mean over steps of the gradients of a user's sum of squared errors: by the tower, by name [users, ...], and
         by the rows of its items, [users, n, width]; and the losses of the first step, [users].
     """
-    items = block["items"]
-    users, length = tf.shape(items)[0], tf.shape(items)[1]
-    places = tf.where(items >= 0, tf.range(length), -1)
-    sent = {name: contributions.stack_by_user(value, users) for name, value in tower.items()}
-    sent[_ROWS] = tf.gather(table, tf.maximum(items, 0))
+    items, ratings = block["items"], block["ratings"]
+    sent = {name: contributions.stack_by_user(value, tf.shape(items)[0]) for name, value in tower.items()}
+    sent[_ROWS] = rows_of(table, items)
     rates = dict.fromkeys(tower, local.tower_learning_rate) | {_ROWS: local.learning_rate}
     totals = {name: tf.zeros_like(value) for name, value in sent.items()}
     all_losses = []
@@ -281,7 +279,7 @@ def _train(
         copy = {name: sent[name] - rates[name] * totals[name] for name in sent}
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(copy)
-            losses = local.rating_tower.losses(copy, copy[_ROWS], places, block["ratings"], seeds_at(block, step))
+            losses = local.rating_tower.row_losses(copy, copy[_ROWS], items, ratings, seeds_at(block, step))
         gradients = tape.gradient(losses, copy, unconnected_gradients="zero")
         kept = {name: 1.0 - local.proximal * rate for name, rate in rates.items()}
         totals = {name: kept[name] * totals[name] + gradients[name] for name in sent}

@@ -32,6 +32,12 @@ def item_part(table: tf.Tensor) -> ItemPart:
     return ItemPart(table[..., 0], table[..., 1 : 1 + dimension], table[..., 1 + dimension :])
 
 
+def rows_of(table: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+    """Rows of a shared table or of one a user, float32 [users, n, width]; zeros for negative items."""
+    rows = tf.gather(table, tf.maximum(items, 0), batch_dims=table.shape.rank - 2)
+    return rows * tf.cast(items >= 0, tf.float32)[:, :, tf.newaxis]
+
+
 class ItemTower(layers.Tower):
     """The item part: an embedding of the id and the weighted sum of the features' embeddings.
 
@@ -146,7 +152,7 @@ class RatingTower(layers.Tower):
         Returns:
             float32 [users, 1 + dimension], the bias's component first; zeros for an empty history.
         """
-        history = self._history(weights, table, items, ratings)
+        history = self._history(weights, rows_of(table, items), items, ratings)
         choices = tf.reduce_sum(history.choices, axis=1) * _prior_scale(history.count)
         return reconstruction.solve(history.designs, choices + tf.reduce_sum(history.evidence, axis=1))
 
@@ -196,13 +202,25 @@ class RatingTower(layers.Tower):
         Returns:
             float32 [users].
         """
-        history = self._history(weights, table, items, ratings, seeds)
-        evidence = tf.reduce_sum(history.evidence, axis=1, keepdims=True) - history.evidence
-        choices = tf.reduce_sum(history.choices, axis=1, keepdims=True) - history.choices
-        others = evidence + choices * _prior_scale(history.count - 1.0)[:, tf.newaxis]
-        users = reconstruction.solve_without_each(history.designs, others)
-        errors = history.residuals - history.mask * self._interaction(weights, users, history.designs)
-        return tf.reduce_sum(tf.square(errors), axis=1)
+        return self.row_losses(weights, rows_of(table, items), items, ratings, seeds)
+
+    def row_losses(
+        self,
+        weights: layers.Weights,
+        rows: tf.Tensor,
+        items: tf.Tensor,
+        ratings: tf.Tensor,
+        seeds: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """`losses` from the rows of the items, float32 [users, n, width], as `rows_of` gives them."""
+        history = self._history(weights, rows, items, ratings, seeds)
+        scale = _prior_scale(history.count - 1.0)
+        if self.hidden:
+            users = self._without_each(history, scale)
+            predicted = history.mask * self._interaction(weights, users, history.designs)
+        else:
+            predicted = reconstruction.predict_without_each(history.designs, history.residuals, history.choices, scale)
+        return tf.reduce_sum(tf.square(history.residuals - predicted), axis=1)
 
     def call(self, inputs: tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]) -> tf.Tensor:
         """`predict` of (table, items, ratings, targets) with the layer's own weights."""
@@ -216,30 +234,32 @@ class RatingTower(layers.Tower):
     def _history(
         self,
         weights: layers.Weights,
-        table: tf.Tensor,
+        rows: tf.Tensor,
         items: tf.Tensor,
         ratings: tf.Tensor,
         seeds: tf.Tensor | None = None,
     ) -> "_History":
-        part = item_part(_rows(table, items))
+        part = item_part(rows)
         mask = tf.cast(items >= 0, tf.float32)
         # One draw a user and component; inverted dropout would scale XᵀX by the square, hence the root.
         kept = tf.sqrt(layers.dropout(tf.ones_like(part.vectors[:, :1]), self.dropout, seeds, "item vectors"))
-        designs = self._designs(weights, part.vectors * kept) * mask[:, :, tf.newaxis]
-        residuals = (ratings - part.biases - weights["intercept"]) * mask
-        return _History(
-            mask, residuals, designs, designs * residuals[:, :, tf.newaxis], part.choices * mask[:, :, tf.newaxis]
-        )
+        constant = layers.beside(weights["user_bias"]) * mask[:, :, tf.newaxis]
+        designs = tf.concat([constant, part.vectors * kept], axis=-1)
+        # Padded rows are zeros. So must their gradients be, which the sum of choices alone would not see to.
+        choices = part.choices * mask[:, :, tf.newaxis]
+        return _History(mask, (ratings - part.biases - weights["intercept"]) * mask, designs, choices)
+
+    def _without_each(self, history: "_History", scale: tf.Tensor) -> tf.Tensor:
+        """Users' vectors, each without one of the ratings: [users, n, 1 + dimension]."""
+        evidence = tf.reduce_sum(history.evidence, axis=1, keepdims=True) - history.evidence
+        choices = tf.reduce_sum(history.choices, axis=1, keepdims=True) - history.choices
+        return reconstruction.solve_without_each(history.designs, evidence + choices * scale[:, tf.newaxis])
 
     def _targets(self, weights: layers.Weights, table: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Intercept and item biases, [users, m], and design rows, [users, m, 1 + dimension]."""
-        part = item_part(_rows(table, targets))
-        return part.biases + weights["intercept"], self._designs(weights, part.vectors)
-
-    def _designs(self, weights: layers.Weights, vectors: tf.Tensor) -> tf.Tensor:
-        """Rows [c, v]: [users, n, dimension] → [users, n, 1 + dimension]."""
-        constant = layers.beside(weights["user_bias"]) * tf.ones_like(vectors[:, :, :1])
-        return tf.concat([constant, vectors], axis=-1)
+        part = item_part(rows_of(table, targets))
+        constant = layers.beside(weights["user_bias"]) * tf.ones_like(part.vectors[:, :, :1])
+        return part.biases + weights["intercept"], tf.concat([constant, part.vectors], axis=-1)
 
     def _interaction(self, weights: layers.Weights, users: tf.Tensor, designs: tf.Tensor) -> tf.Tensor:
         """`x · p` and the network's correction: [users, 1 or m, d] and [users, m, d] → [users, m]."""
@@ -259,16 +279,19 @@ class _History:
     Attributes:
         mask: float32 [users, n], 1 where there is a rating.
         residuals: float32 [users, n], ratings without intercept and item biases.
-        designs: float32 [users, n, 1 + dimension].
-        evidence: float32 [users, n, 1 + dimension], residual × design row.
+        designs: float32 [users, n, 1 + dimension], rows [c, v].
         choices: float32 [users, n, 1 + dimension].
     """
 
     mask: tf.Tensor
     residuals: tf.Tensor
     designs: tf.Tensor
-    evidence: tf.Tensor
     choices: tf.Tensor
+
+    @property
+    def evidence(self) -> tf.Tensor:
+        """Residual × design row, float32 [users, n, 1 + dimension]."""
+        return self.designs * self.residuals[:, :, tf.newaxis]
 
     @property
     def count(self) -> tf.Tensor:
@@ -279,12 +302,6 @@ class _History:
 def _columns(weights: layers.Weights, prefix: str) -> tf.Tensor:
     """The columns of the table that embeddings of `items` or `features` make up."""
     return tf.concat([weights[f"{prefix}/{name}"] for name in ("biases", "vectors", "choices")], axis=1)
-
-
-def _rows(table: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
-    """Rows of a shared table or one a user, [users, n, width]; zeros for negative items."""
-    rows = tf.gather(table, tf.maximum(items, 0), batch_dims=table.shape.rank - 2)
-    return rows * tf.cast(items >= 0, tf.float32)[:, :, tf.newaxis]
 
 
 def _prior_scale(count: tf.Tensor) -> tf.Tensor:

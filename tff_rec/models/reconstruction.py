@@ -49,8 +49,32 @@ def solve_without_each(designs: tf.Tensor, evidence: tf.Tensor) -> tf.Tensor:
     return tf.matmul(evidence, inverse) + leverages * predictions / remaining
 
 
+def predict_without_each(
+    designs: tf.Tensor, residuals: tf.Tensor, prior_rows: tf.Tensor, prior_scale: tf.Tensor
+) -> tf.Tensor:
+    """Each rating's residual as the user's others predict it: `x_i · p_i` with the vectors of `solve_without_each`.
+
+    The evidence without rating i is r - y_i x_i - s c_i, with r = Σ_j y_j x_j + s Σ_j c_j, so that of all vectors only
+    two products with A⁻¹x_i are needed. `solve_without_each` gives the same by the longer way.
+
+    Args:
+        designs: As in `solve`.
+        residuals: float32 [users, n], y; zeros where padded.
+        prior_rows: float32 [users, n, d], c: what each item adds to the prior mean, not yet scaled; zeros where padded.
+        prior_scale: float32 [users, 1], s: that of a user with one rating less.
+
+    Returns:
+        float32 [users, n]; zeros where padded.
+    """
+    leverages = tf.matmul(designs, _inverse(designs))
+    own = tf.reduce_sum(leverages * designs, axis=-1)
+    prior = prior_scale * tf.reduce_sum(prior_rows, axis=1)
+    evidence = tf.linalg.matvec(designs, residuals, transpose_a=True) + prior
+    by_all = tf.linalg.matvec(leverages, evidence)
+    by_itself = residuals * own + prior_scale * tf.reduce_sum(leverages * prior_rows, axis=-1)
+    return (by_all - by_itself) / (1.0 - own)
+
+
 def _inverse(designs: tf.Tensor) -> tf.Tensor:
-    """`(I + XᵀX)⁻¹`, [users, d, d]: d is small, and products with it are faster than substitution."""
-    identity = tf.eye(designs.shape[-1])
-    gram = tf.matmul(designs, designs, transpose_a=True) + identity
-    return tf.linalg.cholesky_solve(tf.linalg.cholesky(gram), tf.broadcast_to(identity, tf.shape(gram)))
+    """`(I + XᵀX)⁻¹`, [users, d, d]: d is small, and the gradient of an inverse is two products."""
+    return tf.linalg.inv(tf.matmul(designs, designs, transpose_a=True) + tf.eye(designs.shape[-1]))

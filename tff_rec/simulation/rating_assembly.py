@@ -66,13 +66,14 @@ def build_process(config: TagAwareConfig, model: TagAware) -> tff.learning.templ
     return _build_silos(config, model) if config.num_silos else _build_users(config, model)
 
 
-def _build_users(config: TagAwareConfig, model: TagAware) -> tff.learning.templates.LearningProcess:
+def local_ratings(config: TagAwareConfig, model: TagAware) -> tag_aware.LocalRatings:
+    """What a device does."""
     training = config.training
     row_clip, tower_clip = training.row_clip_norm, training.tower_clip_norm
     if training.aggregation == "secure":
         # Integers need a range: a norm that training stays under unless the options say otherwise.
         row_clip, tower_clip = row_clip or _DEFAULT_CLIP_NORM, tower_clip or _DEFAULT_CLIP_NORM
-    local = tag_aware.LocalRatings(
+    return tag_aware.LocalRatings(
         rating_tower=model.rating_tower,
         local_steps=training.local_steps,
         learning_rate=training.client_learning_rate,
@@ -81,10 +82,14 @@ def _build_users(config: TagAwareConfig, model: TagAware) -> tff.learning.templa
         row_clip_norm=row_clip,
         tower_clip_norm=tower_clip,
     )
+
+
+def _build_users(config: TagAwareConfig, model: TagAware) -> tff.learning.templates.LearningProcess:
+    training, local = config.training, local_ratings(config, model)
     aggregator = _aggregator(
         training,
-        tower_clip=tower_clip,
-        item_clip=row_clip,
+        tower_clip=local.tower_clip_norm,
+        item_clip=local.row_clip_norm,
         largest_weight=training.max_ratings,
         clients=training.clients_per_round,
     )

@@ -52,16 +52,16 @@ def train(
         progress: Where to go on; brought up to date in place.
         save: Called with it every `checkpoint_every` rounds and after the last.
     """
-    rounds, every = config.server.rounds, 1 if config.num_silos else config.evaluation.every
+    last, every = config.server.rounds, 1 if config.num_silos else config.evaluation.every
     patience = config.evaluation.patience if config.judged else 0
     predict = rating_predictions.build_predict(model)
-    while progress.rounds < rounds and not (patience and progress.looks_since_best >= patience):
+    while progress.rounds < last and not (patience and progress.looks_since_best >= patience):
         datasets = data(progress.rounds)
         began = time.perf_counter()
         output = process.next(progress.state, datasets)
         seconds = time.perf_counter() - began
         progress.state, progress.rounds = output.state, progress.rounds + 1
-        done, rmse = progress.rounds == rounds, None
+        done, rmse = progress.rounds == last, None
         if done or progress.rounds % every == 0:
             weights = [np.asarray(value) for value in process.get_model_weights(progress.state).trainable]
             rmse = look(config, prepared, model, predict, weights, progress)
