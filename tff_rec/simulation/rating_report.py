@@ -33,7 +33,7 @@ def test_groups(prepared: PreparedRatings) -> list[Groups]:
     items = rating.count_groups(test.items, prepared.popularity.astype(np.int64), ITEM_THRESHOLDS)
     ways = [_named(users, "users with {} training ratings"), _named(items, "items with {} training ratings")]
     if prepared.item_rows.tags.nnz:
-        ways.append(Groups(_tagged(prepared), ("items without tags", "items with tags")))
+        ways.append(Groups(tagged(prepared), ("items without tags", "items with tags")))
     if prepared.silos:
         ways.insert(0, rating.silo_groups(test.users, prepared.silos))
     return ways
@@ -88,7 +88,7 @@ def groups_table(title: str, scores: Scores) -> Table:
     return table
 
 
-def _tagged(prepared: PreparedRatings) -> np.ndarray:
+def tagged(prepared: PreparedRatings) -> np.ndarray:
     """1 where the item of a test rating has a tag in training, else 0: int64 [ratings]."""
     tagged = np.append(np.diff(prepared.item_rows.tags.indptr) > 0, False)  # Item -1, unknown, has none.
     return tagged[prepared.test.items].astype(np.int64)
