@@ -7,6 +7,7 @@ sums meet at the server (`create`).
 
 import collections
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -31,6 +32,21 @@ class UserMeanFactory(Protocol):
         ...
 
 
+class UserSumFactory(UserMeanFactory, Protocol):
+    """A `UserMeanFactory` that can stop short of the division, for those who have another use for the sums."""
+
+    def create_sum(self, value_type: tff.Type, weight_type: tff.Type) -> tff.templates.AggregationProcess:
+        """`(<S@SERVER, {V}@CLIENTS, {W}@CLIENTS> -> <state=S, result=<value, weight>@SERVER, measurements>)`.
+
+        The result are sums over all users, decoded to float32.
+        """
+        ...
+
+    def rounding_error(self, name: str) -> float:
+        """Most that encoding changes a coordinate of part `name` of a user's contribution within its bound."""
+        ...
+
+
 class PlainMeanFactory(tff.aggregators.WeightedAggregationFactory):
     """Sums values and weights as floats and divides. The server sees each block's sum."""
 
@@ -38,7 +54,16 @@ class PlainMeanFactory(tff.aggregators.WeightedAggregationFactory):
 
     def create(self, value_type: tff.Type, weight_type: tff.Type) -> tff.templates.AggregationProcess:
         """`value_type` holds sums over a block's users, `weight_type` the sum of their weights."""
-        return _mean_of_sums(tff.aggregators.SumFactory(), value_type, weight_type, decode=None)
+        return mean_of_sums(self.create_sum(value_type, weight_type))
+
+    def create_sum(self, value_type: tff.Type, weight_type: tff.Type) -> tff.templates.AggregationProcess:
+        """As in `UserSumFactory`."""
+        return _decoded_sums(tff.aggregators.SumFactory(), value_type, weight_type, lambda value, weight: (value, weight))
+
+    def rounding_error(self, name: str) -> float:
+        """None."""
+        del name
+        return 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +132,10 @@ class SecureMeanFactory(tff.aggregators.WeightedAggregationFactory):
 
     def create(self, value_type: tff.Type, weight_type: tff.Type) -> tff.templates.AggregationProcess:
         """`value_type` and `weight_type` hold sums of int64, as `contributions.block_sum` gives with `encode`."""
+        return mean_of_sums(self.create_sum(value_type, weight_type))
+
+    def create_sum(self, value_type: tff.Type, weight_type: tff.Type) -> tff.templates.AggregationProcess:
+        """As in `UserSumFactory`; types as in `create`."""
 
         def decode(value: Any, weight: Any) -> tuple[Any, Any]:
             decoded = collections.OrderedDict(
@@ -116,7 +145,11 @@ class SecureMeanFactory(tff.aggregators.WeightedAggregationFactory):
 
         largest = max(point.limit for point in self._bounds.values()) * self._max_users
         secure_sum = tff.aggregators.SecureSumFactory(np.int64(largest), np.int64(-largest))
-        return _mean_of_sums(secure_sum, value_type, weight_type, decode)
+        return _decoded_sums(secure_sum, value_type, weight_type, decode)
+
+    def rounding_error(self, name: str) -> float:
+        """Half a step."""
+        return self._bounds[name].step / 2
 
 
 def secure_mean(
@@ -153,20 +186,34 @@ def check_bounds(bounds: dict[str, FixedPoint]) -> None:
         raise ValueError(f"An encoded sum needs a bound for {', '.join(sorted(missing))}.")
 
 
-def _mean_of_sums(
+def mean_of_sums(sums: tff.templates.AggregationProcess) -> tff.templates.AggregationProcess:
+    """From a process of `UserSumFactory.create_sum` to one whose result is value / weight, 0 where the weight is."""
+    state_type, value_type, weight_type = sums.next.type_signature.parameter
+
+    @tff.tensorflow.computation(sums.next.type_signature.result.result.member)
+    def divide(total: Any) -> Any:
+        return tf.nest.map_structure(lambda part: tf.math.divide_no_nan(part, total[1]), total[0])
+
+    @tff.federated_computation(state_type, value_type, weight_type)
+    def next_fn(state: Any, value: Any, weight: Any) -> Any:
+        output = sums.next(state, value, weight)
+        mean = tff.federated_map(divide, output.result)
+        return tff.templates.MeasuredProcessOutput(output.state, mean, output.measurements)
+
+    return tff.templates.AggregationProcess(sums.initialize, next_fn)
+
+
+def _decoded_sums(
     sum_factory: tff.aggregators.UnweightedAggregationFactory,
     value_type: tff.Type,
     weight_type: tff.Type,
-    decode: Any,
+    decode: Callable[[Any, Any], tuple[Any, Any]],
 ) -> tff.templates.AggregationProcess:
     sum_process = sum_factory.create(tff.StructWithPythonType([value_type, weight_type], tuple))
 
     @tff.tensorflow.computation(sum_process.next.type_signature.result.result.member)
-    def divide(total: Any) -> Any:
-        value, weight = total[0], total[1]
-        if decode is not None:
-            value, weight = decode(value, weight)
-        return tf.nest.map_structure(lambda part: tf.math.divide_no_nan(part, weight), value)
+    def decoded(total: Any) -> Any:
+        return decode(total[0], total[1])
 
     @tff.federated_computation(
         sum_process.initialize.type_signature.result,
@@ -175,7 +222,7 @@ def _mean_of_sums(
     )
     def next_fn(state: Any, value: Any, weight: Any) -> Any:
         total = sum_process.next(state, tff.federated_zip((value, weight)))
-        mean = tff.federated_map(divide, total.result)
-        return tff.templates.MeasuredProcessOutput(total.state, mean, total.measurements)
+        result = tff.federated_map(decoded, total.result)
+        return tff.templates.MeasuredProcessOutput(total.state, result, total.measurements)
 
     return tff.templates.AggregationProcess(sum_process.initialize, next_fn)

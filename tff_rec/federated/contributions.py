@@ -18,6 +18,8 @@ from tff_rec.models.query_towers import QueryTower
 from tff_rec.models.two_tower import UserWeighting
 
 Encode = Callable[[str, tf.Tensor], tf.Tensor]
+UploadNoise = Callable[[collections.OrderedDict[str, Any], tf.Tensor], collections.OrderedDict[str, Any]]
+"""From a block's sums and its users' seeds, int32 [users], to the sums of what users send who add noise themselves."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +34,8 @@ class LocalTraining:
         learning_rate: Of those steps.
         query_clip_norm: Largest L2 norm of a user's query-tower update; None for no bound.
         item_clip_norm: Largest L2 norm of a user's gradients of all item vectors together; None for no bound.
+        loss_bound: Largest loss that a user reports; None for no bound.
+        upload_noise: What users add to their parts before they send them; not for values that are encoded.
     """
 
     query_tower: QueryTower
@@ -41,13 +45,15 @@ class LocalTraining:
     learning_rate: float = 1.0
     query_clip_norm: float | None = None
     item_clip_norm: float | None = None
+    loss_bound: float | None = None
+    upload_noise: UploadNoise | None = None
 
     def __post_init__(self) -> None:
         if self.local_steps < 1:
             raise ValueError(f"local_steps must be at least 1, not {self.local_steps}.")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate must be positive, not {self.learning_rate}.")
-        for name in ("query_clip_norm", "item_clip_norm"):
+        for name in ("query_clip_norm", "item_clip_norm", "loss_bound"):
             norm = getattr(self, name)
             if norm is not None and norm <= 0:
                 raise ValueError(f"{name} must be positive or None, not {norm}.")
@@ -115,9 +121,29 @@ def block_sum(
         query=_sum_query(training, encode, leaves, query_update, weights),
         items=_sum_items(training, encode, leaves, item_gradient, weights, received.num_items),
     )
-    for name, values in (("loss", losses * weights), ("weight", weights)):
+    for name, values in (("loss", bounded_losses(losses, training.loss_bound) * weights), ("weight", weights)):
         sums[name] = tf.reduce_sum(values) if encode is None else integer_sum(encode(name, values))
-    return sums
+    return sent_sums(sums, training.upload_noise, encode, block)
+
+
+def bounded_losses(losses: tf.Tensor, bound: float | None) -> tf.Tensor:
+    """Losses, [users], brought into [0, bound] where there is one."""
+    return losses if bound is None else tf.clip_by_value(losses, 0.0, bound)
+
+
+def sent_sums(
+    sums: collections.OrderedDict[str, Any], upload_noise: UploadNoise | None, encode: Encode | None, block: Block
+) -> collections.OrderedDict[str, Any]:
+    """A block's sums with the noise that its users add.
+
+    Raises:
+        ValueError: Users would add noise to values that are encoded.
+    """
+    if upload_noise is None:
+        return sums
+    if encode is not None:
+        raise ValueError("Users who add noise themselves send floats: give an aggregator that does not encode.")
+    return upload_noise(sums, block["seed"])
 
 
 def integer_sum(encoded: tf.Tensor) -> tf.Tensor:

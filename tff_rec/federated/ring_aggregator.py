@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_rec.federated.aggregators import FixedPoint, check_bounds, weighted_bounds
+from tff_rec.federated.aggregators import FixedPoint, check_bounds, mean_of_sums, weighted_bounds
 from tff_rec.federated.secret_sharing import Ring
 
 _WORD_BITS = 32
@@ -82,6 +82,14 @@ class RingMeanFactory(tff.aggregators.WeightedAggregationFactory):
 
     def create(self, value_type: tff.Type, weight_type: tff.Type) -> tff.templates.AggregationProcess:
         """`value_type` and `weight_type` hold sums of uploads, as `contributions.block_sum` gives with `encode`."""
+        return mean_of_sums(self.create_sum(value_type, weight_type))
+
+    def rounding_error(self, name: str) -> float:
+        """Half a step."""
+        return self._bounds[name].step / 2
+
+    def create_sum(self, value_type: tff.Type, weight_type: tff.Type) -> tff.templates.AggregationProcess:
+        """As in `aggregators.UserSumFactory`; types as in `create`."""
         most_blocks = (2**63 - 1) // (self._ring.value_limit * self._ring.max_users)
 
         @tff.tensorflow.computation(value_type, weight_type)
@@ -90,7 +98,7 @@ class RingMeanFactory(tff.aggregators.WeightedAggregationFactory):
             return *tf.nest.map_structure(lambda part: _centred(part, self._ring), (value, weight)), one
 
         @tff.tensorflow.computation(block_total.type_signature.result)
-        def divide(total: Any) -> Any:
+        def decode(total: Any) -> Any:
             value, weight, blocks = total
             most = tf.constant(most_blocks, tf.int64)
             with tf.control_dependencies([tf.debugging.assert_less_equal(blocks, most, "Too many blocks.")]):
@@ -98,7 +106,7 @@ class RingMeanFactory(tff.aggregators.WeightedAggregationFactory):
             decoded = collections.OrderedDict(
                 (name, tf.nest.map_structure(self._bounds[name].decode, part)) for name, part in value.items()
             )
-            return tf.nest.map_structure(lambda part: tf.math.divide_no_nan(part, weight), decoded)
+            return decoded, weight
 
         @tff.federated_computation
         def initialize() -> Any:
@@ -111,8 +119,8 @@ class RingMeanFactory(tff.aggregators.WeightedAggregationFactory):
         )
         def next_fn(state: Any, value: Any, weight: Any) -> Any:
             total = tff.federated_sum(tff.federated_map(block_total, (value, weight)))
-            mean = tff.federated_map(divide, total)
-            return tff.templates.MeasuredProcessOutput(state, mean, tff.federated_value((), tff.SERVER))
+            sums = tff.federated_map(decode, total)
+            return tff.templates.MeasuredProcessOutput(state, sums, tff.federated_value((), tff.SERVER))
 
         return tff.templates.AggregationProcess(initialize, next_fn)
 

@@ -47,6 +47,8 @@ class LocalRatings:
             for no bound.
         tower_clip_norm: The same of the rating tower.
         weighting: The user's weight in the mean over users, from its number of ratings.
+        loss_bound: Largest mean squared error that a user reports; None for no bound.
+        upload_noise: As in `contributions.LocalTraining`.
     """
 
     rating_tower: RatingTower
@@ -57,6 +59,8 @@ class LocalRatings:
     row_clip_norm: float | None = None
     tower_clip_norm: float | None = None
     weighting: UserWeighting = by_positives
+    loss_bound: float | None = None
+    upload_noise: contributions.UploadNoise | None = None
 
     def __post_init__(self) -> None:
         if self.local_steps < 1:
@@ -66,7 +70,7 @@ class LocalRatings:
         for name in ("learning_rate", "tower_learning_rate"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}.")
-        for name in ("row_clip_norm", "tower_clip_norm"):
+        for name in ("row_clip_norm", "tower_clip_norm", "loss_bound"):
             norm = getattr(self, name)
             if norm is not None and norm <= 0:
                 raise ValueError(f"{name} must be positive or None, not {norm}.")
@@ -144,9 +148,10 @@ def block_sum(
     else:
         query, items, losses = _differentiate(local, tower, table, block, shares)
     sums: stages.Sums = collections.OrderedDict(query=query, items=items)
-    for name, values in (("loss", losses * shares), ("weight", weights)):
+    mean_losses = contributions.bounded_losses(tf.math.divide_no_nan(losses, counts), local.loss_bound)
+    for name, values in (("loss", mean_losses * weights), ("weight", weights)):
         sums[name] = tf.reduce_sum(values) if encode is None else contributions.integer_sum(encode(name, values))
-    return sums
+    return contributions.sent_sums(sums, local.upload_noise, encode, block)
 
 
 def seeds_at(block: Block, step: tf.Tensor | int) -> tf.Tensor:

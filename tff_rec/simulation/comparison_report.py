@@ -134,7 +134,7 @@ def _tag_lines(tests: Sequence[dict[str, Any]]) -> list[str]:
         share = statistics.mean(test["tagged"] for test in own)
         mean = statistics.mean(test["value"] for test in own)
         lines.append(
-            f"- {group}: tags lower the error in {better} of {len(own)} seeds, raise it in {worse} (p < {_LEVEL}); mean "
+            f"- {group}: tags lower RMSE in {better} of {len(own)} seeds, raise it in {worse} (p < {_LEVEL}), mean "
             f"difference {mean:+.4f}; {share:.0%} of these ratings are of items with tags."
         )
     return lines
