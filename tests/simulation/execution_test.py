@@ -3,11 +3,17 @@
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import time
+from unittest import mock
 
+import portpicker
 import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_rec.simulation import execution
 
 _SCRIPT = pathlib.Path(__file__).parent / "execution_scripts.py"
 _ENDINGS = {
@@ -35,6 +41,18 @@ def is_gone_soon(pid: int) -> bool:
 
 
 class ExecutionTest(tf.test.TestCase):
+    def test_a_port_that_somebody_takes_meanwhile_is_given_up_for_another(self):
+        execution.stop()
+        self.addCleanup(execution.stop)
+        with socket.socket() as taken:
+            taken.bind(("localhost", 0))
+            taken.listen()
+            ports = [taken.getsockname()[1], portpicker.pick_unused_port()]
+            with mock.patch.object(execution.portpicker, "pick_unused_port", side_effect=ports) as picked:
+                execution.start()
+        self.assertEqual(picked.call_count, 2)
+        self.assertEqual(tff.federated_computation(lambda: tff.federated_value(7, tff.SERVER))(), 7)
+
     def test_worker_and_pipeline_end_with_python_however_python_ends(self):
         # A worker that inherited the pipe would keep it open, and with it `cat`.
         pipeline = f"{sys.executable} {_SCRIPT} {' '.join(_ENDINGS)} | cat"

@@ -122,8 +122,7 @@ class _RunsTest(tf.test.TestCase, parameterized.TestCase):
 
 
 class SimulationTest(_RunsTest):
-    def test_a_run_leaves_everything_it_says(self):
-        folder, printed = self._run(SMALL, "run")
+    def _check_everything_is_there(self, folder: RunFolder, printed: str) -> None:
         records = folder.records()
         self.assertEqual([record["round"] for record in records], [1, 2, 3, 4, 5, 6, 6])
         self.assertEqual([record["round"] for record in records if "validation_rmse" in record], [2, 4, 6])
@@ -142,8 +141,9 @@ class SimulationTest(_RunsTest):
         for words in ("random 80/10/10 per rating", "biased matrix factorisation", "validation RMSE", "ms/user"):
             self.assertIn(words, printed)
 
-    def test_a_resumed_run_continues_to_the_same_metrics(self):
-        unbroken, _ = self._run(SMALL, "unbroken")
+    def test_a_run_leaves_everything_it_says_and_a_resumed_one_the_same_metrics(self):
+        unbroken, printed = self._run(SMALL, "unbroken")
+        self._check_everything_is_there(unbroken, printed)
         append = RunFolder.append
 
         def append_until_round_5(folder, record):

@@ -57,13 +57,12 @@ def markdown(
     protocol = f"{config.data.source}, random 80/10/10 per rating, test; mean ± standard deviation over seeds"
     lines = [f"# {protocol}; k = {k}, {config.of_silos(config.seed).clients} silos, {config.silos}", ""]
     lines += _rows(["method", *_COLUMNS.values(), "RMSE to centralised", "MB a client"])
-    reference = [value for cell in cells if cell.method == _REFERENCE for value in [_value(cell, "all", "rmse")]]
+    reference = {cell.seed: _value(cell, "all", "rmse") for cell in cells if cell.method == _REFERENCE}
     for method in _methods(cells):
         own = [cell for cell in cells if cell.method == method]
         values = {name: [_value(cell, "all", name) for cell in own] for name in _COLUMNS}
-        away = "–"
-        if reference:
-            away = f"{100 * (statistics.mean(values['rmse']) / statistics.mean(reference) - 1):+.2f} %"
+        ratios = [_value(cell, "all", "rmse") / reference[cell.seed] for cell in own if cell.seed in reference]
+        away = f"{100 * (statistics.mean(ratios) - 1):+.2f} %" if ratios else "–"
         sent = [max(look["bytes"] for look in cell.curve) / 1e6 for cell in own if cell.curve]
         traffic = f"{statistics.mean(sent):.1f}" if any(sent) else "–"
         lines.append(_row([method, *(_spread(values[name]) for name in _COLUMNS), away, traffic]))

@@ -23,6 +23,7 @@ import tensorflow_federated as tff
 
 _PR_SET_PDEATHSIG = 1
 _START_SECONDS = 60.0
+_TRIES = 3
 _MESSAGE_BYTES = 2_000_000_000
 
 _worker: subprocess.Popen[bytes] | None = None
@@ -38,10 +39,17 @@ def start() -> None:
     global _worker
     if _worker is not None and _worker.poll() is None:
         return
-    port = portpicker.pick_unused_port()
-    _worker = _start_worker(port)
     atexit.register(stop)
-    tff.framework.set_default_context(_build_context(_connect(port, _worker)))
+    deadline = time.monotonic() + _START_SECONDS
+    for _ in range(_TRIES):  # Another program may take the port before the worker does, which then ends.
+        port = portpicker.pick_unused_port()
+        _worker = _start_worker(port)
+        stub = _connect(port, _worker, deadline)
+        if stub is not None:
+            tff.framework.set_default_context(_build_context(stub))
+            return
+        stop()
+    raise RuntimeError("TFF's worker process did not start; does this machine run x86-64 Linux binaries?")
 
 
 def stop() -> None:
@@ -81,15 +89,16 @@ def _die_with_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _connect(port: int, worker: subprocess.Popen[bytes]) -> tff.framework.RemoteExecutorGrpcStub:
+def _connect(
+    port: int, worker: subprocess.Popen[bytes], deadline: float
+) -> tff.framework.RemoteExecutorGrpcStub | None:
+    """The worker's stub once it answers; None if it ends before, or if the time, `time.monotonic()`, is over."""
     limits = ("max_message_length", "max_receive_message_length", "max_send_message_length")
     options = [(f"grpc.{limit}", _MESSAGE_BYTES) for limit in limits]
     stub = tff.framework.RemoteExecutorGrpcStub(grpc.insecure_channel(f"localhost:{port}", options))
-    deadline = time.monotonic() + _START_SECONDS
     while not stub.is_ready:
         if worker.poll() is not None or time.monotonic() > deadline:
-            stop()
-            raise RuntimeError("TFF's worker process did not start; does this machine run x86-64 Linux binaries?")
+            return None
         time.sleep(0.05)
     return stub
 
