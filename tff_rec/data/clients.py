@@ -18,7 +18,7 @@ from tff_rec.errors import InputError
 
 PADDING = -1
 Block = collections.OrderedDict[str, np.ndarray]
-_WINDOW, _PLACE, _DRAWS, _ORDER = 1, 2, 3, 4
+_WINDOW, _PLACE, _DRAWS, _ORDER, _COHORT = 1, 2, 3, 4, 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,6 +147,29 @@ def cohort(users: np.ndarray, clients_per_round: int, seed: int, round_number: i
     in_pass, place = divmod(round_number, len(users) // clients_per_round)
     order = np.random.default_rng([seed, in_pass]).permutation(len(users))
     return users[order[place * clients_per_round : (place + 1) * clients_per_round]]
+
+
+def poisson_cohort(users: np.ndarray, expected: int, seed: int, round_number: int) -> np.ndarray:
+    """Users of a round, each of whom takes part independently of all others: a Poisson sample of no fixed size.
+
+    Args:
+        users: int64, those who can take part.
+        expected: Users of a cohort in the mean; each takes part with the probability expected / len(users).
+        seed: Of the simulation.
+        round_number: From 0.
+
+    Returns:
+        int64, perhaps nobody.
+
+    Raises:
+        InputError: There are fewer users than a cohort has in the mean.
+    """
+    if len(users) < expected:
+        raise InputError(
+            f"A cohort of {expected} in the mean needs as many users with two items or more, and there are "
+            f"{len(users)}; lower --training.clients-per-round."
+        )
+    return users[uniform_of(users, seed, round_number, _COHORT) < expected / len(users)]
 
 
 def blocks(

@@ -58,7 +58,9 @@ class PlainMeanFactory(tff.aggregators.WeightedAggregationFactory):
 
     def create_sum(self, value_type: tff.Type, weight_type: tff.Type) -> tff.templates.AggregationProcess:
         """As in `UserSumFactory`."""
-        return _decoded_sums(tff.aggregators.SumFactory(), value_type, weight_type, lambda value, weight: (value, weight))
+        return _decoded_sums(
+            tff.aggregators.SumFactory(), value_type, weight_type, lambda value, weight: (value, weight)
+        )
 
     def rounding_error(self, name: str) -> float:
         """None."""

@@ -23,7 +23,9 @@ from tff_rec.federated import (
 from tff_rec.federated.secret_sharing import Ring
 from tff_rec.models import objectives, query_towers, requested_softmax, two_tower
 from tff_rec.models.candidate_tower import CandidateTower
+from tff_rec.simulation import privacy_assembly
 from tff_rec.simulation.config import ModelConfig, TrainingConfig, TwoTowerConfig
+from tff_rec.simulation.privacy_ledger import Ledger
 
 _CODINGS = {coding.name: coding for coding in (table_codings.FLOAT32, table_codings.FLOAT16, table_codings.INT8)}
 _WEIGHTINGS = {"positives": two_tower.by_positives, "equal": two_tower.equally}
@@ -56,9 +58,21 @@ def build_model(
     )
 
 
-def build_process(config: TwoTowerConfig, model: two_tower.TwoTower) -> tff.learning.templates.LearningProcess:
-    """The split learning process of the options."""
-    parts = local_training(config, model), server_optimizers(config.training), aggregator(config, model)
+def build_process(
+    config: TwoTowerConfig, model: two_tower.TwoTower, ledger: Ledger | None = None
+) -> tff.learning.templates.LearningProcess:
+    """The split learning process of the options; with differential privacy it needs the run's ledger."""
+    training = config.training
+    private = privacy_assembly.private_mean(
+        config.privacy,
+        ledger,
+        aggregator(config, model),
+        query_clip_norm=training.query_clip_norm,
+        item_clip_norm=training.item_clip_norm,
+        clients_per_round=training.clients_per_round,
+        seed=config.seed,
+    )
+    parts = local_training(config, model), server_optimizers(training), private
     transport = split_two_tower.Transport(_CODINGS[config.transport.coding], config.transport.minimum_requesters)
     if config.transport.items != "select":
         return split_two_tower.build_split_two_tower(model, *parts, transport)
@@ -84,12 +98,15 @@ def local_training(config: TwoTowerConfig, model: two_tower.TwoTower) -> contrib
         learning_rate=training.client_learning_rate,
         query_clip_norm=query_clip,
         item_clip_norm=item_clip,
+        loss_bound=config.privacy.loss_bound if config.privacy.central else None,
+        upload_noise=privacy_assembly.upload_noise(config.privacy, query_clip, item_clip),
     )
 
 
-def aggregator(config: TwoTowerConfig, model: two_tower.TwoTower) -> aggregators.UserMeanFactory:
-    """Plain mean, secure sum or ring."""
+def aggregator(config: TwoTowerConfig, model: two_tower.TwoTower) -> aggregators.UserSumFactory:
+    """Plain mean, secure sum or ring, before any noise."""
     training = config.training
+    most_users = config.privacy.largest_cohort(training.clients_per_round)
     if training.aggregation == "plain":
         return aggregators.PlainMeanFactory()
     bounds = aggregators.weighted_bounds(
@@ -100,13 +117,13 @@ def aggregator(config: TwoTowerConfig, model: two_tower.TwoTower) -> aggregators
         bits=training.secure_bits,
     )
     if training.aggregation == "secure":
-        return aggregators.SecureMeanFactory(bounds, training.clients_per_round)
+        return aggregators.SecureMeanFactory(bounds, most_users)
     ring = Ring(
         bounds["items"].limit,
-        training.clients_per_round,
+        most_users,
         training.ring_shares,
         training.ring_size,
-        modulus_bits=number_bits(training),
+        modulus_bits=number_bits(config),
     )
     return ring_aggregator.RingMeanFactory(bounds, ring, model.candidate_tower.num_items)
 
@@ -219,11 +236,12 @@ def build_optimizer(
     )
 
 
-def number_bits(training: TrainingConfig) -> int:
+def number_bits(config: TwoTowerConfig) -> int:
     """Width of a number that a device sends: a float; the sum of a cohort's encoded values; or a word of the ring."""
+    training = config.training
     if training.aggregation == "plain":
         return communication.FLOAT_BITS
-    sum_bits = training.secure_bits + math.ceil(math.log2(training.clients_per_round))
+    sum_bits = training.secure_bits + math.ceil(math.log2(config.privacy.largest_cohort(training.clients_per_round)))
     if training.aggregation == "secure":
         return sum_bits
     return _SHORT_WORD if sum_bits <= _SHORT_WORD else 2 * _SHORT_WORD
@@ -234,7 +252,7 @@ def traffic(config: TwoTowerConfig, model: two_tower.TwoTower, lengths: np.ndarr
     training = config.training
     shares = training.ring_shares if training.aggregation == "ring" else 1
     rows = None if config.transport.items == "table" else mean_requested_rows(config, model, lengths)
-    return communication.split_traffic(model, _CODINGS[config.transport.coding], rows, number_bits(training), shares)
+    return communication.split_traffic(model, _CODINGS[config.transport.coding], rows, number_bits(config), shares)
 
 
 def mean_requested_rows(config: TwoTowerConfig, model: two_tower.TwoTower, lengths: np.ndarray) -> int:

@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 from tff_rec import cli
 from tff_rec.data.names import SOURCES
 from tff_rec.errors import InputError
+from tff_rec.simulation import privacy_config
 from tff_rec.simulation.toml_file import read_toml
 
 CONFIG_FILE = "config.toml"
@@ -227,6 +228,7 @@ class TwoTowerConfig(RunConfig):
         model: The two towers.
         training: Rounds, devices and server.
         transport: How item vectors reach devices.
+        privacy: Differential privacy of users.
         evaluation: Validation and early stopping.
         export: The served model.
         split: loo: leave-one-out, judged. none: train on everything for all rounds, as for a final model.
@@ -235,6 +237,7 @@ class TwoTowerConfig(RunConfig):
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
     transport: TransportConfig = dataclasses.field(default_factory=TransportConfig)
+    privacy: privacy_config.PrivacyConfig = dataclasses.field(default_factory=privacy_config.PrivacyConfig)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
     export: ExportConfig = dataclasses.field(default_factory=ExportConfig)
     split: Literal["loo", "none"] = "loo"
@@ -310,6 +313,7 @@ class TwoTowerConfig(RunConfig):
             raise InputError(f"--training.secure-bits is {self.training.secure_bits}; give 2 to 32.")
         self._check_aggregation()
         self._check_transport()
+        privacy_config.check_two_tower(self)
 
     def _check_aggregation(self) -> None:
         training = self.training

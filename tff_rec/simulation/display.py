@@ -30,6 +30,7 @@ class RoundDisplay:
         self._traffic = traffic
         self._seconds: float | None = None
         self._validation = "not yet"
+        self._privacy = ""
         self._live: progress.Progress | None = None
 
     @contextlib.contextmanager
@@ -49,6 +50,10 @@ class RoundDisplay:
         with progress.Progress(*columns, console=self._console) as self._live:
             self._live.add_task("starting", total=self._total, completed=self._done)
             yield self
+
+    def spent(self, privacy: str) -> None:
+        """Takes up what privacy the rounds so far have cost, in words, for the lines that follow."""
+        self._privacy = f"  {privacy}"
 
     def show(self, done: Round) -> None:
         """Brings the display up to date after a round of the two-tower simulation."""
@@ -71,7 +76,7 @@ class RoundDisplay:
             before = round_seconds if self._seconds is None else self._seconds
             self._seconds = _SMOOTHING * before + (1 - _SMOOTHING) * round_seconds
         seconds = round_seconds if self._seconds is None else self._seconds
-        line = f"{words}  {1000 * seconds / self._clients:.2f} ms/user"
+        line = f"{words}  {1000 * seconds / self._clients:.2f} ms/user{self._privacy}"
         if self._live is not None:
             self._live.update(progress.TaskID(0), completed=number, description=line)
         elif looked or number in (self._done + 1, self._total):

@@ -13,7 +13,9 @@ from tff_rec.federated import aggregators, communication, silos, stages, tag_awa
 from tff_rec.models import layers
 from tff_rec.models.rating_towers import ItemTower, RatingTower
 from tff_rec.models.tag_aware import Penalties, TagAware
-from tff_rec.simulation import assembly
+from tff_rec.models.two_tower import by_positives, equally
+from tff_rec.simulation import assembly, cohorts, privacy_assembly
+from tff_rec.simulation.privacy_ledger import Ledger
 from tff_rec.simulation.rating_config import ServerConfig, TagAwareConfig
 from tff_rec.simulation.rating_preparation import PreparedRatings
 
@@ -61,9 +63,11 @@ def build_model(config: TagAwareConfig, prepared: PreparedRatings) -> TagAware:
     )
 
 
-def build_process(config: TagAwareConfig, model: TagAware) -> tff.learning.templates.LearningProcess:
-    """The learning process of the options: users or silos."""
-    return _build_silos(config, model) if config.num_silos else _build_users(config, model)
+def build_process(
+    config: TagAwareConfig, model: TagAware, ledger: Ledger | None = None
+) -> tff.learning.templates.LearningProcess:
+    """The learning process of the options: users or silos; with differential privacy it needs the run's ledger."""
+    return _build_silos(config, model) if config.num_silos else _build_users(config, model, ledger)
 
 
 def local_ratings(config: TagAwareConfig, model: TagAware) -> tag_aware.LocalRatings:
@@ -81,20 +85,34 @@ def local_ratings(config: TagAwareConfig, model: TagAware) -> tag_aware.LocalRat
         proximal=training.proximal,
         row_clip_norm=row_clip,
         tower_clip_norm=tower_clip,
+        weighting=by_positives if config.privacy.mechanism == "none" else equally,
+        loss_bound=config.privacy.loss_bound if config.privacy.central else None,
+        upload_noise=privacy_assembly.upload_noise(config.privacy, tower_clip, row_clip),
     )
 
 
-def _build_users(config: TagAwareConfig, model: TagAware) -> tff.learning.templates.LearningProcess:
+def _build_users(
+    config: TagAwareConfig, model: TagAware, ledger: Ledger | None
+) -> tff.learning.templates.LearningProcess:
     training, local = config.training, local_ratings(config, model)
     aggregator = _aggregator(
         training,
         tower_clip=local.tower_clip_norm,
         item_clip=local.row_clip_norm,
-        largest_weight=training.max_ratings,
-        clients=training.clients_per_round,
+        largest_weight=1 if config.privacy.central else training.max_ratings,
+        clients=config.privacy.largest_cohort(training.clients_per_round),
+    )
+    private = privacy_assembly.private_mean(
+        config.privacy,
+        ledger,
+        aggregator,
+        query_clip_norm=local.tower_clip_norm,
+        item_clip_norm=local.row_clip_norm,
+        clients_per_round=training.clients_per_round,
+        seed=config.seed,
     )
     optimizers = stages.ServerOptimizers(query=server_optimizer(training), candidate=server_optimizer(training))
-    return tag_aware.build_tag_aware(model, local, optimizers, aggregator)
+    return tag_aware.build_tag_aware(model, local, optimizers, private)
 
 
 def _build_silos(config: TagAwareConfig, model: TagAware) -> tff.learning.templates.LearningProcess:
@@ -135,7 +153,7 @@ def _aggregator(
     item_clip: float | None,
     largest_weight: int,
     clients: int,
-) -> aggregators.UserMeanFactory:
+) -> aggregators.UserSumFactory:
     """Plain mean, or secure sum of integers in the range that the clip norms leave."""
     if server.aggregation == "plain" or tower_clip is None or item_clip is None:
         return aggregators.PlainMeanFactory()
@@ -170,13 +188,23 @@ def round_data(config: TagAwareConfig, prepared: PreparedRatings) -> RoundData:
 
 def cohort_blocks(config: TagAwareConfig, prepared: PreparedRatings, number: int) -> list[clients.Block]:
     """Blocks of the users that a round of `--clients users` draws."""
-    training = config.training
-    cohort = clients.cohort(prepared.training_users, training.clients_per_round, config.seed, number)
+    return _blocks_of(config, prepared, _cohort(config, prepared, number), number)
+
+
+def _cohort(config: TagAwareConfig, prepared: PreparedRatings, number: int) -> np.ndarray:
+    return cohorts.cohort(
+        config.privacy, prepared.training_users, config.training.clients_per_round, config.seed, number
+    )
+
+
+def _blocks_of(
+    config: TagAwareConfig, prepared: PreparedRatings, cohort: np.ndarray, number: int
+) -> list[clients.Block]:
     blocks = ratings.rating_blocks(
         prepared.store,
         cohort,
-        users_per_block=training.users_per_block,
-        max_ratings=training.max_ratings,
+        users_per_block=config.training.users_per_block,
+        max_ratings=config.training.max_ratings,
         seed=config.seed,
         round_number=number,
     )
@@ -184,7 +212,9 @@ def cohort_blocks(config: TagAwareConfig, prepared: PreparedRatings, number: int
 
 
 def _cohort_data(config: TagAwareConfig, prepared: PreparedRatings, number: int) -> list[tf.data.Dataset]:
-    return assembly.as_datasets(cohort_blocks(config, prepared, number), config.training.tff_clients)
+    blocks_of = functools.partial(_blocks_of, config, prepared)
+    cohort = _cohort(config, prepared, number)
+    return cohorts.datasets(blocks_of, cohort, prepared.training_users, number, config.training.tff_clients)
 
 
 def batches(config: TagAwareConfig, prepared: PreparedRatings, users: np.ndarray, number: int) -> list[clients.Block]:
@@ -236,7 +266,7 @@ def _number_bits(config: TagAwareConfig) -> int:
     """Width of a number that a client sends: a float, or the sum of all clients' encoded values."""
     if config.server.aggregation == "plain":
         return communication.FLOAT_BITS
-    senders = config.num_silos or config.training.clients_per_round
+    senders = config.num_silos or config.privacy.largest_cohort(config.training.clients_per_round)
     return config.server.secure_bits + math.ceil(math.log2(senders))
 
 

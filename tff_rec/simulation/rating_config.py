@@ -7,6 +7,7 @@ import dataclasses
 from typing import Literal
 
 from tff_rec.errors import InputError
+from tff_rec.simulation import privacy_config
 from tff_rec.simulation.config import (
     ExportConfig,
     RunConfig,
@@ -176,6 +177,7 @@ class TagAwareConfig(RunConfig):
         penalties: What keeps its weights small.
         training: Rounds of `--clients users`.
         silo: Rounds of `--clients N`.
+        privacy: Differential privacy of users, with `--clients users`.
         evaluation: Validation, early stopping and test.
         export: The served model.
         clients: users: each user is a client. A number: so many silos are the clients.
@@ -188,6 +190,7 @@ class TagAwareConfig(RunConfig):
     penalties: PenaltyConfig = dataclasses.field(default_factory=PenaltyConfig)
     training: DeviceTrainingConfig = dataclasses.field(default_factory=DeviceTrainingConfig)
     silo: SiloTrainingConfig = dataclasses.field(default_factory=SiloTrainingConfig)
+    privacy: privacy_config.PrivacyConfig = dataclasses.field(default_factory=privacy_config.PrivacyConfig)
     evaluation: RatingEvaluationConfig = dataclasses.field(default_factory=RatingEvaluationConfig)
     export: ExportConfig = dataclasses.field(default_factory=ExportConfig)
     clients: str = USERS
@@ -209,6 +212,7 @@ class TagAwareConfig(RunConfig):
         for group, server in (("training", self.training), ("silo", self.silo)):
             _check_server(group, server)
         self._check_shares()
+        privacy_config.check_tag_aware(self)
 
     @property
     def num_silos(self) -> int:

@@ -10,6 +10,7 @@ import tensorflow_federated as tff
 from tff_rec.models.tag_aware import TagAware
 from tff_rec.simulation import rating_predictions, rounds
 from tff_rec.simulation.checkpoints import Progress
+from tff_rec.simulation.privacy_ledger import Ledger
 from tff_rec.simulation.rating_assembly import RoundData
 from tff_rec.simulation.rating_config import TagAwareConfig
 from tff_rec.simulation.rating_preparation import PreparedRatings
@@ -40,6 +41,7 @@ def train(
     data: RoundData,
     progress: Progress,
     save: Callable[[Progress], None],
+    ledger: Ledger | None = None,
 ) -> Iterator[RatingRound]:
     """Runs rounds until the last, or until validation stops improving.
 
@@ -51,11 +53,17 @@ def train(
         data: Of its rounds.
         progress: Where to go on; brought up to date in place.
         save: Called with it every `checkpoint_every` rounds and after the last.
+        ledger: Of the run's privacy.
+
+    Raises:
+        InputError: The ledger's budget is spent.
     """
     last, every = config.server.rounds, 1 if config.num_silos else config.evaluation.every
     patience = config.evaluation.patience if config.judged else 0
     predict = rating_predictions.build_predict(model)
     while progress.rounds < last and not (patience and progress.looks_since_best >= patience):
+        if ledger is not None:
+            ledger.check(progress.rounds + 1)
         datasets = data(progress.rounds)
         began = time.perf_counter()
         output = process.next(progress.state, datasets)
@@ -65,7 +73,9 @@ def train(
         if done or progress.rounds % every == 0:
             weights = [np.asarray(value) for value in process.get_model_weights(progress.state).trainable]
             rmse = look(config, prepared, model, predict, weights, progress)
-        yield RatingRound(progress.rounds, float(output.metrics["finalizer"]["loss"]), seconds, rmse)
+        # A loss that was released with noise may fall below 0.
+        loss = max(0.0, float(output.metrics["finalizer"]["loss"]))
+        yield RatingRound(progress.rounds, loss, seconds, rmse)
         if done or progress.rounds % config.checkpoint_every == 0:
             save(progress)
 

@@ -12,10 +12,11 @@ from tff_rec.data import clients
 from tff_rec.evaluation import ranking
 from tff_rec.models import requested_softmax
 from tff_rec.models.two_tower import TwoTower
-from tff_rec.simulation import assembly, decoys
+from tff_rec.simulation import assembly, cohorts, decoys
 from tff_rec.simulation.checkpoints import Checkpoints, Progress
 from tff_rec.simulation.config import TwoTowerConfig
 from tff_rec.simulation.preparation import Prepared
+from tff_rec.simulation.privacy_ledger import Ledger
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,15 +51,21 @@ def train(
     process: tff.learning.templates.LearningProcess,
     progress: Progress,
     checkpoints: Checkpoints,
+    ledger: Ledger | None = None,
 ) -> Iterator[Round]:
-    """Runs rounds until the last, or until validation stops improving; `progress` is brought up to date in place."""
+    """Runs rounds until the last, or until validation stops improving; `progress` is brought up to date in place.
+
+    Raises:
+        InputError: The ledger's budget is spent.
+    """
     users = prepared.trainable_users
     patience = config.evaluation.patience if config.split == "loo" else 0
     blocks_of = block_source(config, prepared, model)
     while progress.rounds < config.training.rounds and not (patience and progress.looks_since_best >= patience):
-        cohort = clients.cohort(users, config.training.clients_per_round, config.seed, progress.rounds)
-        blocks = blocks_of(cohort, progress.rounds)
-        datasets = assembly.as_datasets(blocks, config.training.tff_clients)
+        if ledger is not None:
+            ledger.check(progress.rounds + 1)
+        cohort = cohorts.cohort(config.privacy, users, config.training.clients_per_round, config.seed, progress.rounds)
+        datasets = cohorts.datasets(blocks_of, cohort, users, progress.rounds, config.training.tff_clients)
         began = time.perf_counter()
         output = process.next(progress.state, datasets)
         seconds = time.perf_counter() - began

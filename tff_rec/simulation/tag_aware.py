@@ -1,5 +1,6 @@
 """The main job on ratings: from raw files to a trained, judged and exported tag-aware model, in one run folder."""
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from tff_rec.serving import rating_export
 from tff_rec.simulation import (
     display,
     execution,
+    privacy_ledger,
     rating_assembly,
     rating_plots,
     rating_predictions,
@@ -21,6 +23,8 @@ from tff_rec.simulation import (
     rounds,
 )
 from tff_rec.simulation.checkpoints import Checkpoints, Progress
+from tff_rec.simulation.privacy_config import PrivacyConfig
+from tff_rec.simulation.privacy_ledger import Ledger
 from tff_rec.simulation.rating_config import TagAwareConfig
 from tff_rec.simulation.rating_preparation import PreparedRatings
 from tff_rec.simulation.run_folder import RunFolder
@@ -44,9 +48,14 @@ def simulate(config: TagAwareConfig, prepared: PreparedRatings, folder: RunFolde
     finally:
         execution.stop()
     rounds.assign(model, progress.best_weights)
+    ledger = _ledger(config, prepared)
+    spent = ledger.record(progress.rounds) if ledger else {}
+    privacy = ledger.describe(progress.rounds) if ledger else ""
+    if ledger is not None:
+        console.print(f"privacy of {progress.rounds} rounds: {privacy}", soft_wrap=True)
     if config.judged:
         record = {"round": progress.rounds, "best_round": progress.best_round}
-        folder.append(record | _judge(config, prepared, model, console))
+        folder.append(record | _judge(config, prepared, model, console, privacy) | spent)
     rating_plots.plot_run(folder.records(), f"{prepared.data.name}, {clients_in_words(config)}", folder.plot)
     _export(config, prepared, model, folder, console)
     console.print(f"run folder: {folder.path}", soft_wrap=True)
@@ -67,30 +76,51 @@ def train(
         The model, and where training ended, with the best weights.
     """
     model = rating_assembly.build_model(config, prepared)
-    process = rating_assembly.build_process(config, model)
+    ledger = _ledger(config, prepared)
+    process = rating_assembly.build_process(config, model, ledger)
     checkpoints = Checkpoints(folder.checkpoints)
     progress = rounds.initial_progress(process)
     if config.resume:
         progress = checkpoints.restore(progress)
         folder.forget_after(progress.rounds)
         console.print(f"resuming after round {progress.rounds}")
+        if ledger is not None:
+            ledger.check_state(progress.state.aggregator)
     traffic, users = rating_assembly.traffic(config, model), users_per_round(config, prepared)
     shown = display.RoundDisplay(console, config.server.rounds, progress.rounds, users, traffic.describe())
     writer, validation = tf.summary.create_file_writer(str(folder.tensorboard)), "-"
     data = rating_assembly.round_data(config, prepared)
+    if ledger is not None:
+        console.print(ledger.announcement(), soft_wrap=True)
+    began = progress.rounds
     with shown.running(), writer.as_default():
-        for done in rating_rounds.train(config, prepared, model, process, data, progress, checkpoints.save):
+        for done in rating_rounds.train(config, prepared, model, process, data, progress, checkpoints.save, ledger):
             if done.validation_rmse is not None:
                 validation = f"{done.validation_rmse:.4f}"
             words = f"training RMSE {done.loss**0.5:.4f}  validation RMSE {validation}"
+            # The account of a round takes a while: where a line is printed, not each time.
+            accounted = done.validation_rmse is not None or done.number in (began + 1, config.server.rounds)
+            spent = ledger.record(done.number) if ledger is not None and accounted else {}
+            if ledger is not None and accounted:
+                shown.spent(ledger.describe(done.number))
             shown.update(done.number, done.seconds, words, done.validation_rmse is not None)
-            folder.append(_record(done, users, traffic))
+            folder.append(_record(done, users, traffic) | spent)
             _write_summaries(done)
     if progress.rounds < config.server.rounds:
         console.print(
             f"stopped after round {progress.rounds}: validation RMSE was best after round {progress.best_round}"
         )
     return model, progress
+
+
+@functools.lru_cache(maxsize=1)
+def _solved(privacy: PrivacyConfig, num_users: int, clients_per_round: int, num_rounds: int) -> Ledger | None:
+    return privacy_ledger.open_ledger(privacy, num_users, clients_per_round, num_rounds)
+
+
+def _ledger(config: TagAwareConfig, prepared: PreparedRatings) -> Ledger | None:
+    training = config.training
+    return _solved(config.privacy, len(prepared.training_users), training.clients_per_round, training.rounds)
 
 
 def users_per_round(config: TagAwareConfig, prepared: PreparedRatings) -> int:
@@ -122,8 +152,10 @@ def _write_summaries(done: rating_rounds.RatingRound) -> None:
         tf.summary.scalar("validation/rmse", done.validation_rmse, step=done.number)
 
 
-def _judge(config: TagAwareConfig, prepared: PreparedRatings, model: TagAware, console: Console) -> dict[str, Any]:
-    """The one look at test, beside baselines."""
+def _judge(
+    config: TagAwareConfig, prepared: PreparedRatings, model: TagAware, console: Console, privacy: str
+) -> dict[str, Any]:
+    """The one look at test, beside baselines; and what privacy it cost."""
     predictions = {
         f"federated, {clients_in_words(config)}": rating_predictions.build_predict(model)(
             prepared.store, prepared.test
@@ -131,7 +163,7 @@ def _judge(config: TagAwareConfig, prepared: PreparedRatings, model: TagAware, c
         **rating_report.baseline_predictions(prepared),
     }
     scores = rating_report.score(config, prepared, predictions)
-    title = f"test, {prepared.protocol}, {len(prepared.test.ratings):,} ratings"
+    title = f"test, {prepared.protocol}, {len(prepared.test.ratings):,} ratings{', ' if privacy else ''}{privacy}"
     console.print(rating_report.overall_table(title, scores))
     console.print(rating_report.groups_table("test RMSE of some ratings", scores))
     record: dict[str, Any] = {"protocol": prepared.protocol, "test": rating_report.as_record(scores)}

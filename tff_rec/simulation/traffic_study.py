@@ -47,7 +47,7 @@ def ways(config: TwoTowerConfig, prepared: Prepared, dimension: int) -> Iterator
     model, block = _model_and_block(whole, prepared)
     training = assembly.local_training(whole, model)
     unsplit = device_compute.unsplit_compute(model, training, block)
-    secure_bits = assembly.number_bits(_replace(config, aggregation="secure").training)
+    secure_bits = assembly.number_bits(_replace(config, aggregation="secure"))
     yield Way("unsplit FedAvg", communication.unsplit_traffic(model), unsplit)
     yield Way("unsplit FedAvg, secure sum", communication.unsplit_traffic(model, secure_bits), unsplit)
     split = device_compute.split_compute(model, training, block)

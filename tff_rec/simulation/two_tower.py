@@ -10,10 +10,11 @@ from tff_rec.evaluation import baselines, ranking
 from tff_rec.federated.communication import Traffic
 from tff_rec.models.two_tower import TwoTower
 from tff_rec.serving import export
-from tff_rec.simulation import assembly, display, execution, plots, rounds
+from tff_rec.simulation import assembly, display, execution, plots, privacy_ledger, rounds
 from tff_rec.simulation.checkpoints import Checkpoints, Progress
 from tff_rec.simulation.config import TwoTowerConfig
 from tff_rec.simulation.preparation import Prepared
+from tff_rec.simulation.privacy_ledger import Ledger
 from tff_rec.simulation.run_folder import RunFolder
 
 _CHECKED_USERS = 256
@@ -28,16 +29,23 @@ def simulate(config: TwoTowerConfig, prepared: Prepared, folder: RunFolder, cons
         folder: Where everything goes.
         console: Where progress is shown.
     """
+    training = config.training
+    ledger = privacy_ledger.open_ledger(
+        config.privacy, len(prepared.trainable_users), training.clients_per_round, training.rounds
+    )
     execution.end_on_signals()
     execution.start()
     try:
-        model, progress = _train(config, prepared, folder, console)
+        model, progress = _train(config, prepared, folder, console, ledger)
     finally:
         execution.stop()
     rounds.assign(model, progress.best_weights)
     record: dict[str, Any] = {"round": progress.rounds, "best_round": progress.best_round}
+    if ledger is not None:
+        record |= ledger.record(progress.rounds)
+        console.print(f"privacy of {progress.rounds} rounds: {ledger.describe(progress.rounds)}", soft_wrap=True)
     if config.split == "loo":
-        record |= _judge(config, prepared, model, console)
+        record |= _judge(config, prepared, model, console, ledger.describe(progress.rounds) if ledger else "")
         folder.append(record)
     plots.plot_run(folder.records(), f"{prepared.data.name}, {config.model.tower} tower, {config.split}", folder.plot)
     _export(config, prepared, model, folder, console)
@@ -45,25 +53,35 @@ def simulate(config: TwoTowerConfig, prepared: Prepared, folder: RunFolder, cons
 
 
 def _train(
-    config: TwoTowerConfig, prepared: Prepared, folder: RunFolder, console: Console
+    config: TwoTowerConfig, prepared: Prepared, folder: RunFolder, console: Console, ledger: Ledger | None
 ) -> tuple[TwoTower, Progress]:
     model = assembly.build_model(config, len(prepared.vocabulary), prepared.item_features, prepared.popularity)
-    process = assembly.build_process(config, model)
+    process = assembly.build_process(config, model, ledger)
     checkpoints = Checkpoints(folder.checkpoints)
     progress = rounds.initial_progress(process)
     if config.resume:
         progress = checkpoints.restore(progress)
         folder.forget_after(progress.rounds)
         console.print(f"resuming after round {progress.rounds}")
+        if ledger is not None:
+            ledger.check_state(progress.state.aggregator)
     traffic = assembly.traffic(config, model, prepared.store.lengths()[prepared.trainable_users])
     shown = display.RoundDisplay(
         console, config.training.rounds, progress.rounds, config.training.clients_per_round, traffic.describe()
     )
     writer = tf.summary.create_file_writer(str(folder.tensorboard))
+    if ledger is not None:
+        console.print(ledger.announcement(), soft_wrap=True)
+    began = progress.rounds
     with shown.running(), writer.as_default():
-        for done in rounds.train(config, prepared, model, process, progress, checkpoints):
+        for done in rounds.train(config, prepared, model, process, progress, checkpoints, ledger):
+            # The account of a round takes a while: where a line is printed, not each time.
+            accounted = done.validation is not None or done.number in (began + 1, config.training.rounds)
+            spent = ledger.record(done.number) if ledger is not None and accounted else {}
+            if ledger is not None and accounted:
+                shown.spent(ledger.describe(done.number))
             shown.show(done)
-            folder.append(_record(done, config, traffic))
+            folder.append(_record(done, config, traffic) | spent)
             _write_summaries(done)
     if progress.rounds < config.training.rounds:
         console.print(
@@ -95,8 +113,10 @@ def _write_summaries(done: rounds.Round) -> None:
             tf.summary.scalar(f"validation/{name}", value, step=done.number)
 
 
-def _judge(config: TwoTowerConfig, prepared: Prepared, model: TwoTower, console: Console) -> dict[str, Any]:
-    """The one look at test, beside popularity and, where the truth is known, the oracle."""
+def _judge(
+    config: TwoTowerConfig, prepared: Prepared, model: TwoTower, console: Console, privacy: str
+) -> dict[str, Any]:
+    """The one look at test, beside popularity and, where the truth is known, the oracle; and what privacy it cost."""
     histories, held_out = rounds.histories_at_test(prepared), prepared.test.items
     ours = ranking.evaluate_two_tower(model, histories, held_out, config.model.max_length)
     popular = ranking.metrics_from_ranks(baselines.popularity_ranks(prepared.popularity, histories, held_out))
@@ -108,7 +128,8 @@ def _judge(config: TwoTowerConfig, prepared: Prepared, model: TwoTower, console:
         oracle = ranking.metrics_from_ranks(ranks)
         rows["oracle"] = oracle.as_dict()
         record["oracle"] = oracle.as_dict()
-    console.print(display.results_table(f"test, {prepared.split.protocol}, {ours.users:,} users", rows))
+    title = f"test, {prepared.split.protocol}, {ours.users:,} users{', ' if privacy else ''}{privacy}"
+    console.print(display.results_table(title, rows))
     if "oracle" in record:
         shares = [f"{100 * metrics.ndcg_10 / oracle.ndcg_10:.1f} %" for metrics in (ours, popular)]
         console.print(f"share of the oracle's NDCG@10: {shares[0]} (popularity: {shares[1]})")

@@ -1,0 +1,148 @@
+"""Static proof, by types and structure alone: which builds sum securely, and what no process gives to its server."""
+
+import collections
+import functools
+
+import numpy as np
+import tag_aware_cases
+import tensorflow as tf
+import tensorflow_federated as tff
+import two_tower_cases as cases
+from absl.testing import parameterized
+
+from tff_rec.federated import (
+    aggregators,
+    ring_aggregator,
+    select_two_tower,
+    silos,
+    split_two_tower,
+    tag_aware,
+    unsplit_two_tower,
+)
+
+SECURE = aggregators.secure_mean(query_bound=1.0, item_bound=1.0, weight_bound=8.0)
+RING = ring_aggregator.ring_mean(1.0, 1.0, 8.0, cases.NUM_ITEMS, group_size=5)
+MINIMUM = split_two_tower.Transport(minimum_requesters=3)
+RAW_NAMES = ("history", "rating", "tag", "decoys", "user")
+
+
+def two_tower(objective=cases.FULL, aggregator=None, transport=split_two_tower.WHOLE_TABLE):
+    model = cases.model(objective)
+    return split_two_tower.build_split_two_tower(model, cases.training(model), cases.sgd(), aggregator, transport)
+
+
+def selecting(aggregator=None, transport=split_two_tower.WHOLE_TABLE):
+    model = cases.model(cases.REQUESTED)
+    return select_two_tower.build_select_two_tower(
+        model, cases.training(model), cases.sgd(), aggregator, transport, max_rows=cases.NUM_ITEMS
+    )
+
+
+def rating_users(aggregator=None):
+    model = tag_aware_cases.model()
+    return tag_aware.build_tag_aware(model, tag_aware.LocalRatings(model.rating_tower), cases.sgd(), aggregator)
+
+
+def rating_silos(aggregator=None):
+    model = tag_aware_cases.model()
+    return silos.build_silo_tag_aware(model, silos.SiloTraining(1, 0.1), tag_aware_cases.sgd(), aggregator)
+
+
+def unsplit():
+    model = cases.model(cases.FULL)
+    return unsplit_two_tower.build_unsplit_two_tower(model, cases.training(model), cases.sgd())
+
+
+SECURE_BUILDS = {
+    "two_tower_table": lambda: two_tower(aggregator=SECURE),
+    "two_tower_sampled": lambda: two_tower(cases.SAMPLED, SECURE),
+    "two_tower_requested_rows": lambda: two_tower(cases.REQUESTED, SECURE),
+    "two_tower_minimum_of_requesters": lambda: two_tower(cases.REQUESTED, SECURE, MINIMUM),
+    "two_tower_select": lambda: selecting(SECURE),
+    "two_tower_select_minimum": lambda: selecting(SECURE, MINIMUM),
+    "tag_aware_users": lambda: rating_users(SECURE),
+    "tag_aware_silos": lambda: rating_silos(SECURE),
+}
+OPEN_BUILDS = {
+    "two_tower_plain": two_tower,
+    "select_plain": selecting,
+    "tag_aware_plain": rating_users,
+    "silos_plain": rating_silos,
+    "unsplit": unsplit,
+    "two_tower_ring": lambda: two_tower(aggregator=RING),
+}
+
+
+BUILDS = SECURE_BUILDS | OPEN_BUILDS
+
+
+@functools.cache
+def built(name):
+    """The round of a build: `next`."""
+    return BUILDS[name]().next
+
+
+def leaves(value_type, path=()):
+    """Tensor types of a type, each with the names on the way to it."""
+    if isinstance(value_type, tff.FederatedType):
+        yield from leaves(value_type.member, path)
+    elif isinstance(value_type, tff.StructType):
+        for name, member in tff.structure.to_elements(value_type):
+            yield from leaves(member, (*path, name or ""))
+    else:
+        yield path, value_type
+
+
+class SecureTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.parameters(*SECURE_BUILDS)
+    def test_sums_securely(self, name):
+        tff.test.assert_not_contains_unsecure_aggregation(built(name))
+
+    @parameterized.parameters(*OPEN_BUILDS)
+    def test_control(self, name):
+        """The assertion tells; and by it the ring, whose masks are the devices' matter, is a plain sum of ring sums."""
+        with self.assertRaisesRegex(AssertionError, "(?i)unsecure|not secure"):
+            tff.test.assert_not_contains_unsecure_aggregation(built(name))
+
+    def test_unsplit_has_no_secure_form(self):
+        model = cases.model(cases.FULL)
+        with self.assertRaisesRegex(ValueError, "does not encode"):
+            unsplit_two_tower.build_unsplit_two_tower(model, cases.training(model), cases.sgd(), SECURE)
+
+
+class RawTest(tf.test.TestCase, parameterized.TestCase):
+    """What a round leaves at the server, state and metrics, holds no raw data, by type, name and shape."""
+
+    @parameterized.parameters(*BUILDS)
+    def test_everything_is_placed_at_the_server_and_has_a_known_shape(self, name):
+        """Histories, ratings and requests are sequences, or have as many entries as a block happens to have."""
+        result = built(name).type_signature.result
+        for _, part in tff.structure.to_elements(result):
+            self.assertIsInstance(part, tff.FederatedType)
+            self.assertIs(part.placement, tff.SERVER)
+        for path, leaf in leaves(result):
+            self.assertIsInstance(leaf, tff.TensorType, path)
+            self.assertNotIn(None, tuple(leaf.shape), path)
+            self.assertEmpty([word for word in RAW_NAMES if word in "/".join(path)], path)
+
+    @parameterized.parameters(*BUILDS)
+    def test_metrics_are_scalars_and_state_is_shaped_like_weights(self, name):
+        """Weights, optimizer slots of their shapes and scalars: no table of users, and none of counts or requests."""
+        result = built(name).type_signature.result
+        for path, leaf in leaves(result.metrics):
+            self.assertEqual(tuple(leaf.shape), (), path)
+        weights = {tuple(leaf.shape) for _, leaf in leaves(result.state.member.global_model_weights)}
+        for path, leaf in leaves(result.state):
+            self.assertIn(tuple(leaf.shape), weights | {()}, path)
+
+
+class ControlTest(tf.test.TestCase):
+    def test_leaves_see_what_a_process_would_leak(self):
+        leak = collections.OrderedDict(history=tff.TensorType(np.int32, [None]), loss=np.float32)
+        found = dict(leaves(tff.FederatedType(tff.to_type(leak), tff.SERVER)))
+        self.assertEqual(list(found), [("history",), ("loss",)])
+        self.assertEqual(tuple(found[("history",)].shape), (None,))
+
+
+if __name__ == "__main__":
+    tf.test.main()

@@ -1,0 +1,116 @@
+"""Budgets of runs, and which options go together; no TensorFlow."""
+
+import dataclasses
+import pathlib
+import tempfile
+import unittest
+
+import dp_accounting
+from absl.testing import parameterized
+from dp_accounting import pld
+
+from tff_rec.errors import InputError
+from tff_rec.simulation import privacy_ledger
+from tff_rec.simulation.config import TrainingConfig, TransportConfig, TwoTowerConfig
+from tff_rec.simulation.privacy_config import PrivacyConfig
+from tff_rec.simulation.rating_config import DeviceTrainingConfig, TagAwareConfig
+from tff_rec.simulation.run_folder import RunFolder, find_run_folder
+
+GAUSSIAN = PrivacyConfig("gaussian", noise_multiplier=3.0)
+BOUNDED = TrainingConfig(query_clip_norm=1.0, item_clip_norm=1.0, weighting="equal", clients_per_round=60)
+
+
+class LedgerTest(parameterized.TestCase):
+    def test_what_is_printed_is_what_dp_accounting_says(self):
+        ledger = privacy_ledger.open_ledger(GAUSSIAN, 1000, 100, 20)
+        event = dp_accounting.PoissonSampledDpEvent(0.1, dp_accounting.GaussianDpEvent(3.0))
+        account = pld.PLDAccountant().compose(dp_accounting.SelfComposedDpEvent(event, 7))
+        expected = account.get_epsilon(1000**-1.1)
+        self.assertAlmostEqual(ledger.epsilon(7), expected, delta=1e-6)
+        self.assertAlmostEqual(ledger.record(7)["epsilon"], expected, delta=1e-6)
+        self.assertEqual(ledger.describe(7), f"user-level ε {expected:.6g} (δ {1000**-1.1:.3g})")
+
+    @parameterized.parameters("gaussian", "tree")
+    def test_a_target_is_solved_for_all_rounds(self, mechanism):
+        ledger = privacy_ledger.open_ledger(PrivacyConfig(mechanism, target_epsilon=4.0), 1000, 100, 12)
+        self.assertLessEqual(ledger.epsilon(12), 4.0)
+        self.assertGreater(ledger.epsilon(12), 3.9)
+        self.assertLess(ledger.epsilon(6), ledger.epsilon(12))
+
+    def test_refuses_rounds_past_the_budget(self):
+        privacy = PrivacyConfig("gaussian", target_epsilon=0.2, noise_multiplier=3.0)
+        with self.assertRaisesRegex(InputError, "past --privacy.target-epsilon 0.2"):
+            privacy_ledger.open_ledger(privacy, 1000, 100, 20)
+        ledger = privacy_ledger.open_ledger(GAUSSIAN, 1000, 100, 20)
+        ledger.check(20)
+        with self.assertRaisesRegex(InputError, "Round 21"):
+            ledger.check(21)
+
+    def test_refuses_another_noise_than_that_of_the_rounds_before(self):
+        ledger = privacy_ledger.open_ledger(GAUSSIAN, 1000, 100, 20)
+        ledger.check_state({"own": {"noise_multiplier": 3.0}})
+        with self.assertRaisesRegex(InputError, "begin anew"):
+            ledger.check_state({"own": {"noise_multiplier": 2.5}})
+
+    def test_a_resumed_run_takes_no_more_rounds(self):
+        with tempfile.TemporaryDirectory() as directory:
+            output = pathlib.Path(directory) / "run"
+            config = TwoTowerConfig(output=output, training=BOUNDED, privacy=GAUSSIAN)
+            RunFolder(output).begin(config)
+            longer = dataclasses.replace(BOUNDED, rounds=BOUNDED.rounds + 1)
+            find_run_folder(dataclasses.replace(config, resume=True))
+            with self.assertRaisesRegex(InputError, "training.rounds"):
+                find_run_folder(dataclasses.replace(config, training=longer, resume=True))
+
+    def test_local_noise_is_called_what_it_is(self):
+        ledger = privacy_ledger.open_ledger(PrivacyConfig("local-laplace", target_epsilon=0.5), 1000, 100, 20)
+        self.assertEqual(ledger.noise_multiplier, 4.0)
+        self.assertIn("not user-level", ledger.describe(20))
+        self.assertEqual(ledger.record(20), {"epsilon_per_upload": 0.5})
+
+    def test_no_ledger_without_privacy(self):
+        self.assertIsNone(privacy_ledger.open_ledger(PrivacyConfig(), 10, 5, 1))
+
+
+class OptionsTest(parameterized.TestCase):
+    @parameterized.parameters(
+        ({"target_epsilon": 1.0}, "need a mechanism"),
+        ({"mechanism": "gaussian"}, "how much noise"),
+        ({"mechanism": "tree", "target_epsilon": 0.0}, "--privacy.target-epsilon is 0.0"),
+        ({"mechanism": "tree", "target_epsilon": 1.0, "delta": 1.0}, "--privacy.delta is 1.0"),
+        ({"mechanism": "local-laplace", "target_epsilon": 1.0, "delta": 0.1}, "no δ"),
+    )
+    def test_refuses(self, options, message):
+        with self.assertRaisesRegex(InputError, message):
+            PrivacyConfig(**options)
+
+    def test_shares_add_up(self):
+        self.assertAlmostEqual(sum(GAUSSIAN.shares.values()), 1.0)
+
+    @parameterized.parameters(
+        ({"item_clip_norm": None}, {}, "--training.item-clip-norm"),
+        ({"weighting": "positives"}, {}, "--training.weighting equal"),
+        ({}, {"items": "rows"}, "--transport.items table"),
+        ({"aggregation": "ring", "clients_per_round": 20}, {}, "--training.clients-per-round 50"),
+    )
+    def test_two_tower_refuses(self, training, transport, message):
+        training = dataclasses.replace(BOUNDED, **training)
+        with self.assertRaisesRegex(InputError, message):
+            TwoTowerConfig(training=training, transport=TransportConfig(**transport), privacy=GAUSSIAN)
+
+    def test_tag_aware_refuses(self):
+        with self.assertRaisesRegex(InputError, "--training.row-clip-norm"):
+            TagAwareConfig(privacy=GAUSSIAN)
+        bounded = DeviceTrainingConfig(row_clip_norm=1.0, tower_clip_norm=1.0)
+        TagAwareConfig(privacy=GAUSSIAN, training=bounded)
+        with self.assertRaisesRegex(InputError, "--clients at users"):
+            TagAwareConfig(privacy=GAUSSIAN, training=bounded, clients="4")
+        with self.assertRaisesRegex(InputError, "aggregation at plain"):
+            TagAwareConfig(
+                privacy=PrivacyConfig("local-laplace", noise_multiplier=1.0),
+                training=dataclasses.replace(bounded, aggregation="secure"),
+            )
+
+
+if __name__ == "__main__":
+    unittest.main()

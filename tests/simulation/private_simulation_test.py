@@ -1,0 +1,120 @@
+"""Whole runs with differential privacy, small: what they print is what was accounted, and grouping changes nothing."""
+
+import dataclasses
+import pathlib
+import tempfile
+
+import dp_accounting
+import tensorflow as tf
+from absl.testing import parameterized
+from dp_accounting import pld
+from rich.console import Console
+
+from tff_rec.errors import InputError
+from tff_rec.simulation import rating_preparation, tag_aware, two_tower
+from tff_rec.simulation.config import EvaluationConfig, ExportConfig, ModelConfig, TrainingConfig, TwoTowerConfig
+from tff_rec.simulation.preparation import prepare
+from tff_rec.simulation.privacy_config import PrivacyConfig
+from tff_rec.simulation.rating_config import (
+    DeviceTrainingConfig,
+    RatingEvaluationConfig,
+    RatingModelConfig,
+    TagAwareConfig,
+)
+from tff_rec.simulation.run_folder import RunFolder, find_run_folder
+
+NOISE = PrivacyConfig("gaussian", noise_multiplier=2.0)
+TWO_TOWER = TwoTowerConfig(
+    model=ModelConfig(tower="bag", dimension=8, max_length=20),
+    training=TrainingConfig(
+        rounds=3,
+        clients_per_round=40,
+        users_per_block=25,
+        weighting="equal",
+        query_clip_norm=1.0,
+        item_clip_norm=1.0,
+    ),
+    privacy=NOISE,
+    evaluation=EvaluationConfig(every=2, patience=0),
+    export=ExportConfig(k=5),
+)
+RATINGS = TagAwareConfig(
+    model=RatingModelConfig(dimension=4, max_tags=20),
+    training=DeviceTrainingConfig(rounds=2, clients_per_round=20, row_clip_norm=1.0, tower_clip_norm=1.0),
+    privacy=NOISE,
+    evaluation=RatingEvaluationConfig(every=1, patience=0, resamples=20),
+    export=ExportConfig(k=5),
+)
+
+
+class PrivateSimulationTest(parameterized.TestCase, tf.test.TestCase):
+    def setUp(self):
+        super().setUp()
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.directory = pathlib.Path(directory.name)
+
+    def _run(self, config, name: str = "run") -> RunFolder:
+        config = dataclasses.replace(config, output=self.directory / name)
+        folder = find_run_folder(config)
+        tags = isinstance(config, TagAwareConfig)
+        prepared = (rating_preparation.prepare if tags else prepare)(config)
+        folder.begin(config)
+        with (self.directory / "printed").open("a") as printed:
+            console = Console(file=printed, width=300)
+            simulate = tag_aware.simulate if tags else two_tower.simulate
+            simulate(config, prepared.on_disk(folder.clients), folder, console)
+        self.users = len(prepared.training_users if tags else prepared.trainable_users)
+        return folder
+
+    def _expected(self, clients_per_round: int, rounds: int) -> float:
+        event = dp_accounting.PoissonSampledDpEvent(clients_per_round / self.users, dp_accounting.GaussianDpEvent(2.0))
+        account = pld.PLDAccountant().compose(dp_accounting.SelfComposedDpEvent(event, rounds))
+        return account.get_epsilon(self.users**-1.1)
+
+    @parameterized.parameters("plain", "secure", "ring")
+    def test_two_tower(self, aggregation):
+        training = dataclasses.replace(TWO_TOWER.training, aggregation=aggregation, clients_per_round=60)
+        records = self._run(dataclasses.replace(TWO_TOWER, training=training)).records()
+        for record in records:
+            if "epsilon" in record:
+                self.assertAlmostEqual(record["epsilon"], self._expected(60, record["round"]), delta=1e-6)
+        self.assertEqual([record["round"] for record in records if "epsilon" in record], [1, 2, 3, 3])
+        printed = (self.directory / "printed").read_text()
+        self.assertIn(f"user-level ε {self._expected(60, 3):.6g}", printed)
+        self.assertIn("Poisson cohorts", printed)
+
+    def test_blocks_and_tff_clients_do_not_matter(self):
+        other = dataclasses.replace(TWO_TOWER.training, users_per_block=7, tff_clients=3)
+        one = self._run(TWO_TOWER, "one").records()[-1]["test"]
+        two = self._run(dataclasses.replace(TWO_TOWER, training=other), "two").records()[-1]["test"]
+        self.assertAllClose(one["ndcg_10"], two["ndcg_10"], atol=2e-3)
+
+    def test_tree(self):
+        privacy = PrivacyConfig("tree", target_epsilon=8.0)
+        records = self._run(dataclasses.replace(TWO_TOWER, privacy=privacy)).records()
+        self.assertBetween(records[-1]["epsilon"], 7.9, 8.0)
+
+    def test_local_laplace(self):
+        privacy = PrivacyConfig("local-laplace", target_epsilon=1.0)
+        records = self._run(dataclasses.replace(TWO_TOWER, privacy=privacy)).records()
+        self.assertEqual(records[-1]["epsilon_per_upload"], 1.0)
+        self.assertIn("not user-level", (self.directory / "printed").read_text())
+
+    def test_tag_aware(self):
+        records = self._run(RATINGS).records()
+        self.assertAlmostEqual(records[-1]["epsilon"], self._expected(20, 2), delta=1e-6)
+        self.assertIn(f"user-level ε {self._expected(20, 2):.6g}", (self.directory / "printed").read_text())
+
+    def test_another_noise_does_not_resume(self):
+        folder = self._run(TWO_TOWER)
+        text = folder.config.read_text().replace("noise_multiplier = 2.0", "noise_multiplier = 1.0")
+        folder.config.write_text(text)
+        less = PrivacyConfig("gaussian", noise_multiplier=1.0)
+        changed = dataclasses.replace(TWO_TOWER, privacy=less, resume=True, output=folder.path)
+        with self.assertRaisesRegex(InputError, "noise multiplier of 2"):
+            self._run(changed)
+
+
+if __name__ == "__main__":
+    tf.test.main()

@@ -1,0 +1,125 @@
+"""Options of differential privacy that all trainings share, and the checks that need no data.
+
+Imports no TensorFlow and no accounting, so that `--help` and bad options are answered at once.
+"""
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Literal
+
+from tff_rec.errors import InputError
+
+if TYPE_CHECKING:
+    from tff_rec.simulation.config import TwoTowerConfig
+    from tff_rec.simulation.rating_config import TagAwareConfig
+
+_FEWEST_FOR_RINGS = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class PrivacyConfig:
+    """Differential privacy of users; the clip norms of the training bound what a user contributes.
+
+    Attributes:
+        mechanism: none; gaussian noise on the sum over Poisson cohorts; tree: correlated noise (DP-FTRL) for cohorts
+            that are not sampled; local-laplace: noise on every upload as published, which protects no user's uploads
+            together.
+        target_epsilon: Budget of user-level epsilon. Without a noise multiplier the noise is solved for all rounds.
+        noise_multiplier: Standard deviation of the noise over what one user can change; of local-laplace the scale over
+            the clip norm.
+        delta: By default users^-1.1.
+        loss_bound: Largest loss that a user reports; by default 16 nats, of ratings 16.
+        loss_share: Of the budget, for the noised training loss; the rest is shared by the model's parts.
+        item_share: Of that rest, for the item part; the query or rating tower has what is left.
+    """
+
+    mechanism: Literal["none", "gaussian", "tree", "local-laplace"] = "none"
+    target_epsilon: float | None = None
+    noise_multiplier: float | None = None
+    delta: float | None = None
+    loss_bound: float = 16.0
+    loss_share: float = 0.01
+    item_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("target_epsilon", "noise_multiplier", "loss_bound"):
+            number = getattr(self, name)
+            if number is not None and not 0 < number < math.inf:
+                raise InputError(f"--privacy.{name.replace('_', '-')} is {number}; give a positive number.")
+        for name in ("delta", "loss_share", "item_share"):
+            number = getattr(self, name)
+            if number is not None and not 0 < number < 1:
+                raise InputError(f"--privacy.{name.replace('_', '-')} is {number}; give a number between 0 and 1.")
+        if self.mechanism == "none" and (self.target_epsilon or self.noise_multiplier or self.delta):
+            raise InputError("--privacy options need a mechanism; add --privacy.mechanism gaussian or tree.")
+        if self.mechanism != "none" and not (self.target_epsilon or self.noise_multiplier):
+            raise InputError(
+                f"--privacy.mechanism {self.mechanism} needs to know how much noise; give --privacy.target-epsilon or "
+                "--privacy.noise-multiplier."
+            )
+        if self.mechanism == "local-laplace" and self.delta is not None:
+            raise InputError("--privacy.mechanism local-laplace has no δ; leave --privacy.delta out.")
+
+    @property
+    def central(self) -> bool:
+        """Whether the server adds noise for a guarantee to users."""
+        return self.mechanism in ("gaussian", "tree")
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Shares of the budget of the parts `query`, `items` and `loss`; they add up to 1."""
+        rest = 1.0 - self.loss_share
+        items = rest * self.item_share
+        return {"query": rest - items, "items": items, "loss": self.loss_share}
+
+    def largest_cohort(self, clients_per_round: int) -> int:
+        """Users that a cohort exceeds with a probability below 1e-11, by Chernoff's bound, or never."""
+        return 2 * clients_per_round + 50 if self.mechanism == "gaussian" else clients_per_round
+
+
+def check_two_tower(config: "TwoTowerConfig") -> None:
+    """Raises InputError where a two-tower run's options do not go with its privacy."""
+    privacy, training = config.privacy, config.training
+    if privacy.mechanism == "none":
+        return
+    chosen = f"--privacy.mechanism {privacy.mechanism}"
+    if training.query_clip_norm is None or training.item_clip_norm is None:
+        raise InputError(
+            f"{chosen} needs a bound on each user: give --training.query-clip-norm and --training.item-clip-norm."
+        )
+    if config.transport.items != "table":
+        raise InputError(
+            f"{chosen} needs --transport.items table: which rows are asked for would tell what the noise hides."
+        )
+    _check_sums(privacy, training.aggregation)
+    if training.weighting != "equal":
+        raise InputError(f"{chosen} counts every user once: give --training.weighting equal.")
+    fewest = max(_FEWEST_FOR_RINGS, 2 * training.ring_size)
+    ring_of_sample = privacy.mechanism == "gaussian" and training.aggregation == "ring"
+    if ring_of_sample and training.clients_per_round < fewest:
+        raise InputError(
+            f"{chosen} draws cohorts of no fixed size, and the ring needs a few users in each: give "
+            f"--training.clients-per-round {fewest} or more."
+        )
+
+
+def check_tag_aware(config: "TagAwareConfig") -> None:
+    """Raises InputError where a tag-aware run's options do not go with its privacy."""
+    privacy, training = config.privacy, config.training
+    if privacy.mechanism == "none":
+        return
+    chosen = f"--privacy.mechanism {privacy.mechanism}"
+    if config.num_silos:
+        raise InputError(f"{chosen} protects users who are clients themselves; leave --clients at users.")
+    if training.row_clip_norm is None or training.tower_clip_norm is None:
+        raise InputError(
+            f"{chosen} needs a bound on each user: give --training.row-clip-norm and --training.tower-clip-norm."
+        )
+    _check_sums(privacy, training.aggregation)
+
+
+def _check_sums(privacy: PrivacyConfig, aggregation: str) -> None:
+    if privacy.mechanism == "local-laplace" and aggregation != "plain":
+        raise InputError(
+            "--privacy.mechanism local-laplace sends floats with noise: leave --training.aggregation at plain."
+        )
