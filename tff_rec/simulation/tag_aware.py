@@ -156,6 +156,7 @@ def _judge(
     config: TagAwareConfig, prepared: PreparedRatings, model: TagAware, console: Console, privacy: str
 ) -> dict[str, Any]:
     """The one look at test, beside baselines; and what privacy it cost."""
+    console.print("tuning the baselines and judging on test")
     predictions = {
         f"federated, {clients_in_words(config)}": rating_predictions.build_predict(model)(
             prepared.store, prepared.test
