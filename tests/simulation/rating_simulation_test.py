@@ -213,7 +213,14 @@ class ComparisonTest(_RunsTest):
     def test_one_table_of_all_methods(self):
         folder, text, failures = self._compare(CompareConfig(**PARTS, seeds=1, clients="2"), "all")
         self.assertEmpty(failures)
-        for words in ("| centralised |", "| silos-alone |", "| fedprox |", "What tags give", "items with tags"):
+        for words in (
+            "| centralised |",
+            "| silos-alone |",
+            "| fedprox |",
+            "| personalised |",
+            "What tags give",
+            "items with tags",
+        ):
             self.assertIn(words, text)
         for name in ("curves.png", "silos.png"):
             self.assertEqual((folder.path / name).read_bytes()[:4], b"\x89PNG")

@@ -14,6 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from tff_rec.data.ratings import HeldOutRatings
+from tff_rec.federated import silos
 from tff_rec.models.tag_aware import TagAware
 from tff_rec.simulation import (
     execution,
@@ -38,6 +39,7 @@ _BASELINES: dict[Method, str] = {
     "matrix-factorisation": "biased matrix factorisation",
 }
 Curve = list[dict[str, float]]
+_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # Of local weights; 1 is fine-tuning alone.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +129,8 @@ class _Bench:
             return rating_report.baseline_predictions(prepared)[_BASELINES[method]], []
         if method == "silos-alone":
             return self._alone()
+        if method == "personalised":
+            return self._personalised()
         if method == "centralised":
             return _centrally(config.of_users(seed), prepared, prepared.test)
         if method == "users-untagged":
@@ -141,6 +145,30 @@ class _Bench:
             "fedopt": config.of_fedopt,
         }
         return _federated(runs[method](seed), prepared)
+
+    def _personalised(self) -> tuple[np.ndarray, Curve]:
+        """FedAvg's weights mixed with what each silo makes of them, by the share that suits its validation best."""
+        run, prepared = self._config.of_silos(self._seed), self._prepared
+        model, progress, curve = _trained(run, prepared)
+        training = rating_assembly.silo_training(run)
+        rate = training.learning_rate * training.decay**progress.best_round
+        training = dataclasses.replace(training, learning_rate=rate, proximal=0.0)
+        predict = rating_predictions.build_predict(model)
+        predictions = np.empty(len(prepared.test.ratings), dtype=np.float32)
+        for silo in prepared.silos:
+            blocks = rating_assembly.batches(run, prepared, silo, progress.best_round)
+            local = silos.fine_tune(model, progress.best_weights, blocks, training)
+            known = _of_users(prepared.validation, silo)
+
+            def error(share: float, local: list[np.ndarray] = local, known: HeldOutRatings = known) -> float:
+                rounds.assign(model, silos.mixture(progress.best_weights, local, share))
+                return float(np.mean((predict(prepared.store, known) - known.ratings) ** 2))
+
+            best = min(_SHARES, key=error)
+            rounds.assign(model, silos.mixture(progress.best_weights, local, best))
+            rows = np.isin(prepared.test.users, silo)
+            predictions[rows] = predict(prepared.store, _of_users(prepared.test, silo))
+        return predictions, curve
 
     def _alone(self) -> tuple[np.ndarray, Curve]:
         """Each silo's model, trained on its users alone, for its users; features are what all have."""
@@ -160,6 +188,11 @@ class _Bench:
 
 
 def _federated(run: TagAwareConfig, prepared: PreparedRatings) -> tuple[np.ndarray, Curve]:
+    model, progress, curve = _trained(run, prepared)
+    return _best_predictions(model, progress, prepared, prepared.test), curve
+
+
+def _trained(run: TagAwareConfig, prepared: PreparedRatings) -> tuple[TagAware, Progress, Curve]:
     execution.start()
     try:
         model = rating_assembly.build_model(run, prepared)
@@ -167,10 +200,9 @@ def _federated(run: TagAwareConfig, prepared: PreparedRatings) -> tuple[np.ndarr
         progress = rounds.initial_progress(process)
         data = rating_assembly.round_data(run, prepared)
         done = rating_rounds.train(run, prepared, model, process, data, progress, lambda _: None)
-        curve = _curve(done, rating_assembly.traffic(run, model).total)
+        return model, progress, _curve(done, rating_assembly.traffic(run, model).total)
     finally:
         execution.stop()
-    return _best_predictions(model, progress, prepared, prepared.test), curve
 
 
 def _centrally(run: TagAwareConfig, prepared: PreparedRatings, judged: HeldOutRatings) -> tuple[np.ndarray, Curve]:

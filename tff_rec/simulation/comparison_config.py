@@ -15,6 +15,7 @@ Method = Literal[
     "fedavg",
     "fedprox",
     "fedopt",
+    "personalised",
     "users",
     "users-untagged",
     "centralised",
@@ -29,8 +30,9 @@ class CompareConfig(TagAwareConfig):
 
     Attributes:
         seeds: Number of seeds, --seed and those after it; each gives a split, silos and initial weights.
-        methods: What to compare: baselines; each silo alone; silos by FedAvg, FedProx and FedOpt; users as clients,
-            with and without tags; all ratings in one place.
+        methods: What to compare: baselines; each silo alone; silos by FedAvg, FedProx and FedOpt; personalised: FedAvg
+            whose weights each silo mixes with its own; users as clients, with and without tags; all ratings in one
+            place.
         fedprox_mu: Strength of FedProx's proximal term.
         fedopt_optimizer: FedOpt's server optimizer.
         fedopt_learning_rate: Of it.
