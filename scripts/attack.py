@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tff_rec import cli
+from tff_rec.cli import DataOptions
 from tff_rec.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,19 +21,6 @@ if TYPE_CHECKING:
 
 SYNTHETIC_USERS = 300
 POISONED_ROUNDS = 10
-
-
-@dataclasses.dataclass(frozen=True)
-class DataOptions:
-    """Whose interactions.
-
-    Attributes:
-        source: Name of the data set, e.g. synthetic or ml-1m.
-        path: Where its files are; by default they are looked for in $TFF_REC_DATA/<source>/.
-    """
-
-    source: str = "synthetic"
-    path: pathlib.Path | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,10 +8,10 @@ run in turns; medians are printed. First, blocks and plain TensorFlow are checke
 import dataclasses
 import json
 import os
-import pathlib
 from typing import TYPE_CHECKING
 
 from tff_rec import cli
+from tff_rec.cli import DataOptions
 from tff_rec.errors import InputError
 
 if TYPE_CHECKING:  # NumPy, pandas and TensorFlow are imported after the options are read: `--help` answers at once.
@@ -28,19 +28,6 @@ LABELS = {
     "plain_tf": "plain TensorFlow, gradients by hand (the bound)",
     "stock_fed_recon": "stock build_fed_recon, matrix factorisation",
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class DataOptions:
-    """Which interactions.
-
-    Attributes:
-        source: synthetic, a MovieLens release such as ml-1m, hm or csv.
-        path: Its zip, folder or file; by default looked for in $TFF_REC_DATA/SOURCE/.
-    """
-
-    source: str = "synthetic"
-    path: pathlib.Path | None = None
 
 
 @dataclasses.dataclass(frozen=True)

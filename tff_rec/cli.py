@@ -1,8 +1,10 @@
 """Command lines of the scripts: options from a frozen dataclass, errors as one sentence with exit code 2."""
 
 import contextlib
+import dataclasses
 import io
 import os
+import pathlib
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -13,6 +15,19 @@ import tyro
 from tff_rec.errors import InputError
 
 Options = TypeVar("Options")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataOptions:
+    """Which interactions.
+
+    Attributes:
+        source: synthetic, a MovieLens release such as ml-1m, hm or csv.
+        path: Its zip, folder or file; by default looked for in $TFF_REC_DATA/SOURCE/.
+    """
+
+    source: str = "synthetic"
+    path: pathlib.Path | None = None
 
 
 def run(

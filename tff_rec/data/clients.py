@@ -139,11 +139,7 @@ def cohort(users: np.ndarray, clients_per_round: int, seed: int, round_number: i
     Raises:
         InputError: There are fewer users than a cohort needs.
     """
-    if len(users) < clients_per_round:
-        raise InputError(
-            f"A cohort of {clients_per_round} needs as many users with two items or more, and there are {len(users)}; "
-            "lower --training.clients-per-round."
-        )
+    _check_enough(users, clients_per_round, f"A cohort of {clients_per_round}")
     in_pass, place = divmod(round_number, len(users) // clients_per_round)
     order = np.random.default_rng([seed, in_pass]).permutation(len(users))
     return users[order[place * clients_per_round : (place + 1) * clients_per_round]]
@@ -164,11 +160,7 @@ def poisson_cohort(users: np.ndarray, expected: int, seed: int, round_number: in
     Raises:
         InputError: There are fewer users than a cohort has in the mean.
     """
-    if len(users) < expected:
-        raise InputError(
-            f"A cohort of {expected} in the mean needs as many users with two items or more, and there are "
-            f"{len(users)}; lower --training.clients-per-round."
-        )
+    _check_enough(users, expected, f"A cohort of {expected} in the mean")
     return users[uniform_of(users, seed, round_number, _COHORT) < expected / len(users)]
 
 
@@ -274,3 +266,11 @@ def hash_of(users: np.ndarray, seed: int, round_number: int, purpose: int) -> np
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return words ^ (words >> np.uint64(31))
+
+
+def _check_enough(users: np.ndarray, wanted: int, cohort_in_words: str) -> None:
+    if len(users) < wanted:
+        raise InputError(
+            f"{cohort_in_words} needs as many users with two items or more, and there are {len(users)}; lower "
+            "--training.clients-per-round."
+        )

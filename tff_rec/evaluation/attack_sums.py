@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tff_rec.evaluation.attack_views import Device, Subject, View, bounds, view_of
-from tff_rec.federated import aggregators, contributions, requests, ring_aggregator, secret_sharing
+from tff_rec.federated import aggregators, contributions, privacy, requests, ring_aggregator, secret_sharing
 
 Sums = Callable[[Device, np.ndarray, int], Iterator[View]]
 """From devices, a cohort and a round to what the server sees."""
@@ -65,8 +65,6 @@ def add_noise(
     total: dict[str, Any], subject: Subject, noise_multiplier: float, rng: np.random.Generator
 ) -> dict[str, Any]:
     """Noise on the `items` and `query` of a sum, by the standard deviations of `privacy.NoisedMeanFactory`."""
-    from tff_rec.federated import privacy
-
     norms = {"query": subject.query_clip_norm, "items": subject.item_clip_norm}
     parts = {name: privacy.Part(norm, 1 / len(norms)) for name, norm in norms.items()}
     inner = aggregators.SecureMeanFactory(bounds(subject))

@@ -5,17 +5,15 @@ Tests hold the two to each other. What differs is who sees what, and that is `at
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_rec.evaluation.attack_sums import add_noise
-from tff_rec.evaluation.attack_views import Decoys, Device, Subject
+from tff_rec.evaluation.attack_views import Decoys, Device, Subject, Total, add
 from tff_rec.federated import stages
 
-Total = dict[str, Any]
 Combine = Callable[[Sequence[Total]], Total]
 """From the sums of blocks to a mean over users: `items` and `query`."""
 
@@ -119,14 +117,6 @@ def mean_of(totals: Sequence[Total]) -> Total:
     total = add(totals)
     weight = max(float(total["weight"]), 1e-12)
     return {name: tf.nest.map_structure(lambda value: value / weight, total[name]) for name in ("items", "query")}
-
-
-def add(totals: Sequence[Total]) -> Total:
-    """The sum of some blocks' sums."""
-    result = totals[0]
-    for more in totals[1:]:
-        result = tf.nest.map_structure(np.add, result, more)
-    return result
 
 
 def clip_norms(subject: Subject, users: np.ndarray) -> tuple[float, float]:

@@ -86,6 +86,8 @@ class View:
     decoys: requests.ItemSets | None = None
 
 
+Total = dict[str, Any]
+"""A block's sums, by name as `contributions.block_sum` gives them, in NumPy."""
 Decoys = Callable[[Subject, np.ndarray, int], requests.ItemSets]
 """From users, int64 [n], and a round to their decoys."""
 
@@ -190,7 +192,15 @@ class Device:
         """The same of as many users as there are, some at once."""
         starts = range(0, len(users), USERS_AT_ONCE)
         parts = [self.sum_of(users[start : start + USERS_AT_ONCE], round_number, table, query) for start in starts]
-        return functools.reduce(lambda one, other: tf.nest.map_structure(np.add, one, other), parts)
+        return add(parts)
+
+
+def add(totals: Sequence[Total]) -> Total:
+    """The sum of some blocks' sums."""
+    result = totals[0]
+    for more in totals[1:]:
+        result = tf.nest.map_structure(np.add, result, more)
+    return result
 
 
 def local_training(subject: Subject, rows: bool, clipped: bool) -> contributions.LocalTraining:

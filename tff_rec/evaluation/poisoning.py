@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from tff_rec.evaluation import ranking
-from tff_rec.evaluation.attack_training import Combine, Recipe, Server, Total, add, mean_of
-from tff_rec.evaluation.attack_views import Device, Subject
+from tff_rec.evaluation.attack_training import Combine, Recipe, Server, mean_of
+from tff_rec.evaluation.attack_views import Device, Subject, Total, add
 from tff_rec.evaluation.inference_attacks import queries_of
 
 BOOST = 20.0

@@ -4,6 +4,7 @@ A cell that is done lies in a file and is not done again; one that fails is repo
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 import time
@@ -116,6 +117,11 @@ class _Bench:
         self._seed = seed
         self._prepared = rating_preparation.prepare(config.of_silos(seed))
 
+    @functools.cached_property
+    def _baselines(self) -> dict[str, np.ndarray]:
+        """Predictions of the test ratings by name, tuned once for all of them."""
+        return rating_report.baseline_predictions(self._prepared)
+
     def cell(self, method: Method) -> Cell:
         """Trains, and judges on test."""
         predictions, curve = self._predictions(method)
@@ -126,7 +132,7 @@ class _Bench:
     def _predictions(self, method: Method) -> tuple[np.ndarray, Curve]:
         config, seed, prepared = self._config, self._seed, self._prepared
         if method in _BASELINES:
-            return rating_report.baseline_predictions(prepared)[_BASELINES[method]], []
+            return self._baselines[_BASELINES[method]], []
         if method == "silos-alone":
             return self._alone()
         if method == "personalised":

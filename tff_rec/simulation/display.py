@@ -2,10 +2,12 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 from rich import progress, table
 from rich.console import Console
 
+from tff_rec.simulation.privacy_ledger import Ledger
 from tff_rec.simulation.rounds import Round
 
 _SMOOTHING = 0.9
@@ -51,9 +53,15 @@ class RoundDisplay:
             self._live.add_task("starting", total=self._total, completed=self._done)
             yield self
 
-    def spent(self, privacy: str) -> None:
-        """Takes up what privacy the rounds so far have cost, in words, for the lines that follow."""
-        self._privacy = f"  {privacy}"
+    def account(self, ledger: Ledger | None, number: int, looked: bool) -> dict[str, Any]:
+        """What privacy the rounds so far have cost, for the lines that follow and for the round's record.
+
+        It takes a while, so only a round that is worth a line is accounted for; others have nothing in their record.
+        """
+        if ledger is None or not self._worth_a_line(number, looked):
+            return {}
+        self._privacy = f"  {ledger.describe(number)}"
+        return ledger.record(number)
 
     def show(self, done: Round) -> None:
         """Brings the display up to date after a round of the two-tower simulation."""
@@ -79,11 +87,14 @@ class RoundDisplay:
         line = f"{words}  {1000 * seconds / self._clients:.2f} ms/user{self._privacy}"
         if self._live is not None:
             self._live.update(progress.TaskID(0), completed=number, description=line)
-        elif looked or number in (self._done + 1, self._total):
+        elif self._worth_a_line(number, looked):
             left = seconds * (self._total - number)
             self._console.print(
                 f"round {number}/{self._total}  {line}  {self._traffic}  at most {left:.0f} s left", soft_wrap=True
             )
+
+    def _worth_a_line(self, number: int, looked: bool) -> bool:
+        return looked or number in (self._done + 1, self._total)
 
 
 def results_table(title: str, rows: dict[str, dict[str, float]]) -> table.Table:

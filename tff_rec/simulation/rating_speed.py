@@ -1,6 +1,6 @@
 """What `scripts/benchmark_ratings.py` times: a round of the tag-aware model with TFF and, as the bound, without.
 
-The gradient that both give is compared; no state is kept, so that all rounds are the same.
+What both make of the weights is compared; no state is kept, so that all rounds are the same.
 """
 
 import dataclasses
@@ -12,11 +12,9 @@ import tensorflow as tf
 from tff_rec.data import clients
 from tff_rec.federated import stages, tag_aware
 from tff_rec.models.layers import own_weights
-from tff_rec.simulation import assembly, rating_assembly, speed
+from tff_rec.simulation import rating_assembly, speed
 from tff_rec.simulation.rating_config import PenaltyConfig, TagAwareConfig
 from tff_rec.simulation.rating_preparation import PreparedRatings
-
-_SERVER_RATE = 1024.0  # A long step, so that rounded weights still show the gradient exactly.
 
 
 def contestants(
@@ -55,15 +53,8 @@ def with_tff(
 ) -> speed.Contestant:
     """A round of `build_tag_aware`, blocks dealt out to TFF clients."""
     process = rating_assembly.build_process(config, rating_assembly.build_model(config, prepared))
-    state = process.initialize()
-    before = state.global_model_weights.trainable
-
-    def run() -> speed.Gradients:
-        data = assembly.as_datasets(blocks, min(num_clients, len(blocks)))
-        after = process.next(state, data).state.global_model_weights.trainable
-        return [(old - new) / _SERVER_RATE for new, old in zip(after, before, strict=True)]
-
-    return speed.Contestant(name, _num_users(blocks), run)
+    run = speed.server_step(process, blocks, min(num_clients, len(blocks)))
+    return speed.Contestant(name, speed.num_users(blocks), run)
 
 
 def without_tff(
@@ -91,18 +82,18 @@ def without_tff(
         weight = tf.add_n([part["weight"] for part in sums])
         items = pull_back(tf.add_n([part["items"] for part in sums]) / weight)
         tower = [tf.add_n([part["query"][each] for part in sums]) / weight for each in sums[0]["query"]]
-        return [value.numpy() for value in [*items.values(), *tower]]
+        return [-value.numpy() for value in [*items.values(), *tower]]
 
-    return speed.Contestant(name, _num_users(blocks), run)
+    return speed.Contestant(name, speed.num_users(blocks), run)
 
 
 def _with_plain_step(config: TagAwareConfig) -> TagAwareConfig:
     training = dataclasses.replace(
-        config.training, server_optimizer="sgd", server_learning_rate=_SERVER_RATE, decay_rounds=0, aggregation="plain"
+        config.training,
+        server_optimizer="sgd",
+        server_learning_rate=speed.SERVER_RATE,
+        decay_rounds=0,
+        aggregation="plain",
     )
     none = PenaltyConfig(**dict.fromkeys((field.name for field in dataclasses.fields(PenaltyConfig)), 0.0))
     return dataclasses.replace(config, training=training, penalties=none)
-
-
-def _num_users(blocks: Sequence[clients.Block]) -> int:
-    return sum(len(block["seed"]) for block in blocks)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow_federated as tff
 import tensorflow_recommenders as tfrs
+from rich.console import Console
 
 from tff_rec.data import clients
 from tff_rec.evaluation import ranking
@@ -14,9 +15,10 @@ from tff_rec.models import requested_softmax
 from tff_rec.models.two_tower import TwoTower
 from tff_rec.simulation import assembly, cohorts, decoys
 from tff_rec.simulation.checkpoints import Checkpoints, Progress
-from tff_rec.simulation.config import TwoTowerConfig
+from tff_rec.simulation.config import RunConfig, TwoTowerConfig
 from tff_rec.simulation.preparation import Prepared
 from tff_rec.simulation.privacy_ledger import Ledger
+from tff_rec.simulation.run_folder import RunFolder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +44,28 @@ def initial_progress(process: tff.learning.templates.LearningProcess) -> Progres
     """Nothing done yet."""
     state = process.initialize()
     return Progress(state=state, best_weights=_weights(process, state))
+
+
+def begin(
+    config: RunConfig,
+    process: tff.learning.templates.LearningProcess,
+    folder: RunFolder,
+    console: Console,
+    ledger: Ledger | None,
+) -> tuple[Checkpoints, Progress]:
+    """Where a run begins: anew, or with --resume where its last checkpoint stands.
+
+    Raises:
+        InputError: The checkpoint does not fit the process, or had another noise than the ledger's.
+    """
+    checkpoints, progress = Checkpoints(folder.checkpoints), initial_progress(process)
+    if config.resume:
+        progress = checkpoints.restore(progress)
+        folder.forget_after(progress.rounds)
+        console.print(f"resuming after round {progress.rounds}")
+        if ledger is not None:
+            ledger.check_state(progress.state.aggregator)
+    return checkpoints, progress
 
 
 def train(

@@ -38,7 +38,7 @@ LOCAL_STEPS = 5
 LEARNING_RATE = 0.1
 TEMPERATURE = 0.1
 _RECON_BATCH = 5
-_SERVER_RATE = 1024.0  # The state is never kept: a long step, so that rounded weights still show the gradient exactly.
+SERVER_RATE = 1024.0  # The state is never kept: a long step, so that rounded weights still show the gradient exactly.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,18 +73,25 @@ def in_blocks(name: str, model: two_tower.TwoTower, blocks: Sequence[Block], num
     training = contributions.LocalTraining(
         model.query_tower, model.objective, model.weighting, LOCAL_STEPS, LEARNING_RATE
     )
-    sgd = tff.learning.optimizers.build_sgdm(_SERVER_RATE)
+    sgd = tff.learning.optimizers.build_sgdm(SERVER_RATE)
     process = split_two_tower.build_split_two_tower(model, training, stages.ServerOptimizers(sgd, sgd))
+    step = server_step(process, blocks, num_clients)
+    return Contestant(name, num_users(blocks), lambda: step()[:-1])  # Without embeddings of features: there are none.
+
+
+def server_step(
+    process: tff.learning.templates.LearningProcess, blocks: Sequence[Block], num_clients: int
+) -> Callable[[], Gradients]:
+    """A round of a process whose server takes SGD steps of `SERVER_RATE`: the change of its weights over that rate."""
     state = process.initialize()
     before = state.global_model_weights.trainable
 
     def run() -> Gradients:
         data = assembly.as_datasets(blocks, num_clients)
         after = process.next(state, data).state.global_model_weights.trainable
-        steps = [(new - old) / _SERVER_RATE for new, old in zip(after, before, strict=True)]
-        return steps[:-1]  # Without the features' embeddings: there are no features.
+        return [(new - old) / SERVER_RATE for new, old in zip(after, before, strict=True)]
 
-    return Contestant(name, _num_users(blocks), run)
+    return run
 
 
 def plain_tensorflow(name: str, model: two_tower.TwoTower, blocks: Sequence[Block], num_threads: int) -> Contestant:
@@ -105,7 +112,7 @@ def plain_tensorflow(name: str, model: two_tower.TwoTower, blocks: Sequence[Bloc
         *totals, weight = [tf.add_n(parts) for parts in zip(*sums, strict=True)]
         return [(total / weight).numpy() for total in totals]
 
-    return Contestant(name, _num_users(blocks), run)
+    return Contestant(name, num_users(blocks), run)
 
 
 def hand_written_block(
@@ -304,5 +311,6 @@ def _signature(query: Sequence[np.ndarray], table: np.ndarray) -> list[Any]:
     return [weights, tf.TensorSpec(table.shape), tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)]
 
 
-def _num_users(blocks: Sequence[Block]) -> int:
+def num_users(blocks: Sequence[Block]) -> int:
+    """Users of some blocks."""
     return sum(len(block["seed"]) for block in blocks)

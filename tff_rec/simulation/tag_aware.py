@@ -1,6 +1,5 @@
 """The main job on ratings: from raw files to a trained, judged and exported tag-aware model, in one run folder."""
 
-import functools
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,7 @@ from tff_rec.simulation import (
     rating_rounds,
     rounds,
 )
-from tff_rec.simulation.checkpoints import Checkpoints, Progress
-from tff_rec.simulation.privacy_config import PrivacyConfig
+from tff_rec.simulation.checkpoints import Progress
 from tff_rec.simulation.privacy_ledger import Ledger
 from tff_rec.simulation.rating_config import TagAwareConfig
 from tff_rec.simulation.rating_preparation import PreparedRatings
@@ -41,14 +39,17 @@ def simulate(config: TagAwareConfig, prepared: PreparedRatings, folder: RunFolde
         folder: Where everything goes.
         console: Where progress is shown.
     """
+    training = config.training
+    ledger = privacy_ledger.open_ledger(
+        config.privacy, len(prepared.training_users), training.clients_per_round, training.rounds
+    )
     execution.end_on_signals()
     execution.start()
     try:
-        model, progress = train(config, prepared, folder, console)
+        model, progress = _train(config, prepared, folder, console, ledger)
     finally:
         execution.stop()
     rounds.assign(model, progress.best_weights)
-    ledger = _ledger(config, prepared)
     spent = ledger.record(progress.rounds) if ledger else {}
     privacy = ledger.describe(progress.rounds) if ledger else ""
     if ledger is not None:
@@ -61,49 +62,26 @@ def simulate(config: TagAwareConfig, prepared: PreparedRatings, folder: RunFolde
     console.print(f"run folder: {folder.path}", soft_wrap=True)
 
 
-def train(
-    config: TagAwareConfig, prepared: PreparedRatings, folder: RunFolder, console: Console
+def _train(
+    config: TagAwareConfig, prepared: PreparedRatings, folder: RunFolder, console: Console, ledger: Ledger | None
 ) -> tuple[TagAware, Progress]:
-    """Trains, with checkpoints and a line of metrics a round; TFF's execution context has to be started.
-
-    Args:
-        config: The run.
-        prepared: Its data.
-        folder: Of the run.
-        console: Where progress is shown.
-
-    Returns:
-        The model, and where training ended, with the best weights.
-    """
     model = rating_assembly.build_model(config, prepared)
-    ledger = _ledger(config, prepared)
     process = rating_assembly.build_process(config, model, ledger)
-    checkpoints = Checkpoints(folder.checkpoints)
-    progress = rounds.initial_progress(process)
-    if config.resume:
-        progress = checkpoints.restore(progress)
-        folder.forget_after(progress.rounds)
-        console.print(f"resuming after round {progress.rounds}")
-        if ledger is not None:
-            ledger.check_state(progress.state.aggregator)
+    checkpoints, progress = rounds.begin(config, process, folder, console, ledger)
     traffic, users = rating_assembly.traffic(config, model), users_per_round(config, prepared)
     shown = display.RoundDisplay(console, config.server.rounds, progress.rounds, users, traffic.describe())
     writer, validation = tf.summary.create_file_writer(str(folder.tensorboard)), "-"
     data = rating_assembly.round_data(config, prepared)
     if ledger is not None:
         console.print(ledger.announcement(), soft_wrap=True)
-    began = progress.rounds
     with shown.running(), writer.as_default():
         for done in rating_rounds.train(config, prepared, model, process, data, progress, checkpoints.save, ledger):
-            if done.validation_rmse is not None:
+            looked = done.validation_rmse is not None
+            if looked:
                 validation = f"{done.validation_rmse:.4f}"
             words = f"training RMSE {done.loss**0.5:.4f}  validation RMSE {validation}"
-            # The account of a round takes a while: where a line is printed, not each time.
-            accounted = done.validation_rmse is not None or done.number in (began + 1, config.server.rounds)
-            spent = ledger.record(done.number) if ledger is not None and accounted else {}
-            if ledger is not None and accounted:
-                shown.spent(ledger.describe(done.number))
-            shown.update(done.number, done.seconds, words, done.validation_rmse is not None)
+            spent = shown.account(ledger, done.number, looked)
+            shown.update(done.number, done.seconds, words, looked)
             folder.append(_record(done, users, traffic) | spent)
             _write_summaries(done)
     if progress.rounds < config.server.rounds:
@@ -111,16 +89,6 @@ def train(
             f"stopped after round {progress.rounds}: validation RMSE was best after round {progress.best_round}"
         )
     return model, progress
-
-
-@functools.lru_cache(maxsize=1)
-def _solved(privacy: PrivacyConfig, num_users: int, clients_per_round: int, num_rounds: int) -> Ledger | None:
-    return privacy_ledger.open_ledger(privacy, num_users, clients_per_round, num_rounds)
-
-
-def _ledger(config: TagAwareConfig, prepared: PreparedRatings) -> Ledger | None:
-    training = config.training
-    return _solved(config.privacy, len(prepared.training_users), training.clients_per_round, training.rounds)
 
 
 def users_per_round(config: TagAwareConfig, prepared: PreparedRatings) -> int:

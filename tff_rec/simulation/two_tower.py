@@ -11,7 +11,7 @@ from tff_rec.federated.communication import Traffic
 from tff_rec.models.two_tower import TwoTower
 from tff_rec.serving import export
 from tff_rec.simulation import assembly, display, execution, plots, privacy_ledger, rounds
-from tff_rec.simulation.checkpoints import Checkpoints, Progress
+from tff_rec.simulation.checkpoints import Progress
 from tff_rec.simulation.config import TwoTowerConfig
 from tff_rec.simulation.preparation import Prepared
 from tff_rec.simulation.privacy_ledger import Ledger
@@ -57,14 +57,7 @@ def _train(
 ) -> tuple[TwoTower, Progress]:
     model = assembly.build_model(config, len(prepared.vocabulary), prepared.item_features, prepared.popularity)
     process = assembly.build_process(config, model, ledger)
-    checkpoints = Checkpoints(folder.checkpoints)
-    progress = rounds.initial_progress(process)
-    if config.resume:
-        progress = checkpoints.restore(progress)
-        folder.forget_after(progress.rounds)
-        console.print(f"resuming after round {progress.rounds}")
-        if ledger is not None:
-            ledger.check_state(progress.state.aggregator)
+    checkpoints, progress = rounds.begin(config, process, folder, console, ledger)
     traffic = assembly.traffic(config, model, prepared.store.lengths()[prepared.trainable_users])
     shown = display.RoundDisplay(
         console, config.training.rounds, progress.rounds, config.training.clients_per_round, traffic.describe()
@@ -72,14 +65,9 @@ def _train(
     writer = tf.summary.create_file_writer(str(folder.tensorboard))
     if ledger is not None:
         console.print(ledger.announcement(), soft_wrap=True)
-    began = progress.rounds
     with shown.running(), writer.as_default():
         for done in rounds.train(config, prepared, model, process, progress, checkpoints, ledger):
-            # The account of a round takes a while: where a line is printed, not each time.
-            accounted = done.validation is not None or done.number in (began + 1, config.training.rounds)
-            spent = ledger.record(done.number) if ledger is not None and accounted else {}
-            if ledger is not None and accounted:
-                shown.spent(ledger.describe(done.number))
+            spent = shown.account(ledger, done.number, done.validation is not None)
             shown.show(done)
             folder.append(_record(done, config, traffic) | spent)
             _write_summaries(done)
