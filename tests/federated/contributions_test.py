@@ -9,7 +9,7 @@ from absl.testing import parameterized
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tff_rec.federated import aggregators, contributions
+from tff_rec.federated import aggregators, by_user, contributions
 from tff_rec.models import layers, objectives
 
 SECURE = aggregators.secure_mean(query_bound=1.0, item_bound=1.0, weight_bound=8.0)
@@ -121,7 +121,7 @@ class CombineRowsTest(tf.test.TestCase):
         generator = np.random.default_rng(seed)
         ids = generator.integers(-1, 5, [users, rows]).astype(np.int32)
         gradient = generator.standard_normal([users, rows, 2]).astype(np.float32)
-        combined, sums = [part.numpy() for part in contributions.combine_rows(tf.constant(ids), tf.constant(gradient))]
+        combined, sums = [part.numpy() for part in by_user.combine_rows(tf.constant(ids), tf.constant(gradient))]
         for user in range(users):
             kept = combined[user][combined[user] >= 0]
             self.assertCountEqual(kept, set(ids[user][ids[user] >= 0]))

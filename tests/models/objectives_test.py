@@ -78,15 +78,6 @@ class FullSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
             scores = queries_of(built, vectors, history)[-1] @ vectors.T
             self.assertAllClose(loss, np.mean([softmax_loss(scores, item) for item in history]), atol=1e-5)
 
-    def test_a_table_a_user_equals_the_shared_table(self):
-        objective, built = objectives.FullSoftmax(objectives.cosine_similarity()), tower()
-        weights = layers.own_weights(built)
-        stacked = tf.tile(table()[np.newaxis], [4, 1, 1])
-        shared = objectives.mean_losses(objective, built, weights, tf.constant(table()), BLOCK, None, None)
-        self.assertAllClose(
-            objectives.mean_losses(objective, built, weights, stacked, BLOCK, None, None), shared, atol=1e-5
-        )
-
 
 class SampledSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.named_parameters(

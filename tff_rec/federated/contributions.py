@@ -7,12 +7,15 @@ does not depend on how users are grouped into blocks.
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-from tff_rec.models import layers, randomness
+from tff_rec.federated import by_user
+from tff_rec.federated.item_gradients import ItemGradient, RowGradient, TableGradient
+from tff_rec.models import layers, objectives, randomness
 from tff_rec.models.objectives import Block, Objective
 from tff_rec.models.query_towers import QueryTower
 from tff_rec.models.two_tower import UserWeighting
@@ -81,13 +84,12 @@ class ReceivedItems:
 
 @dataclasses.dataclass(frozen=True)
 class _Leaves:
-    """What is differentiated: shared tensors, or one a user where users must be told apart."""
+    """What is differentiated: the query tower, shared or one a user; and the item vectors that each user reads."""
 
     query: dict[str, tf.Tensor]
     items: tf.Tensor
     rows: tf.Tensor | None
     query_per_user: bool
-    items_per_user: bool
 
 
 @tf.autograph.experimental.do_not_convert
@@ -116,13 +118,13 @@ def block_sum(
     """
     weights = training.weighting(training.objective.num_positives(block["history"]))
     leaves = _leaves(training, encode is not None, query_weights, received, block)
-    query_update, item_gradient, losses = _train(training, leaves, weights, block)
+    query_update, item_gradient, losses = _train(training, leaves, received, weights, block)
     sums = collections.OrderedDict(
         query=_sum_query(training, encode, leaves, query_update, weights),
-        items=_sum_items(training, encode, leaves, item_gradient, weights, received.num_items),
+        items=_sum_items(training, encode, leaves, item_gradient, weights),
     )
     for name, values in (("loss", bounded_losses(losses, training.loss_bound) * weights), ("weight", weights)):
-        sums[name] = tf.reduce_sum(values) if encode is None else integer_sum(encode(name, values))
+        sums[name] = tf.reduce_sum(values) if encode is None else by_user.integer_sum(encode(name, values))
     return sent_sums(sums, training.upload_noise, encode, block)
 
 
@@ -146,14 +148,6 @@ def sent_sums(
     return upload_noise(sums, block["seed"])
 
 
-def integer_sum(encoded: tf.Tensor) -> tf.Tensor:
-    """Sums encoded values over users: integers [users, ...] → int64 [...]; unsigned ones wrap, being residues."""
-    if encoded.dtype.is_unsigned:
-        total = tf.reduce_sum(encoded, axis=0)
-        return tf.bitcast(total, tf.int64) if total.dtype.size == tf.int64.size else tf.cast(total, tf.int64)
-    return tf.reduce_sum(tf.cast(encoded, tf.int64), axis=0)
-
-
 def _leaves(
     training: LocalTraining,
     encoded: bool,
@@ -161,59 +155,76 @@ def _leaves(
     received: ReceivedItems,
     block: Block,
 ) -> _Leaves:
-    """Copies the model once a user only where that is needed: the sum of gradients is the gradient of the sum."""
+    """Copies the query tower once a user only where that is needed: the sum of gradients is the gradient of the sum."""
+    per_user = encoded or training.local_steps > 1 or training.query_clip_norm is not None
     users = tf.shape(block["history"])[0]
-    query_per_user = encoded or training.local_steps > 1 or training.query_clip_norm is not None
-    items_per_user = encoded or training.item_clip_norm is not None
+    query = {name: by_user.stack(value, users) if per_user else value for name, value in query_weights.items()}
     rows = training.objective.rows(block, received.num_items)
-    if rows is not None:
-        items = received.of(rows)
-        items_per_user = True
-    elif received.ids is not None:
+    if rows is None and received.ids is not None:
         raise ValueError("The objective scores the whole table, and only some rows were sent.")
-    else:
-        items = stack_by_user(received.vectors, users) if items_per_user else received.vectors
-    query = {name: stack_by_user(value, users) if query_per_user else value for name, value in query_weights.items()}
-    return _Leaves(query, items, rows, query_per_user, items_per_user)
-
-
-def stack_by_user(value: tf.Tensor, users: tf.Tensor) -> tf.Tensor:
-    """One copy a user: [...] → [users, ...]."""
-    return tf.tile(value[tf.newaxis], tf.concat([[users], tf.ones([value.shape.rank], tf.int32)], axis=0))
+    return _Leaves(query, received.of(block["history"] if rows is None else rows), rows, per_user)
 
 
 def _train(
-    training: LocalTraining, leaves: _Leaves, weights: tf.Tensor, block: Block
-) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
-    """Local steps.
-
-    The item vectors stay what they are over the steps, so their gradient is taken once, of the sum of all losses, with
-    the query tower of each step held constant.
+    training: LocalTraining, leaves: _Leaves, received: ReceivedItems, weights: tf.Tensor, block: Block
+) -> tuple[dict[str, tf.Tensor], ItemGradient, tf.Tensor]:
+    """Local steps, over which the item vectors stay what they are and their gradients add up.
 
     Returns:
-        Updates of the query tower, one a user or else weighted and summed; weighted item gradients; losses of the first
-        step, [users].
+        Updates of the query tower, and item gradients: each user's own, or weighted where users share the query tower
+        (its updates are summed then); losses of the first step, [users].
     """
     step_seeds = tf.bitcast(randomness.bits(block["seed"], training.local_steps, "local steps"), tf.int32)
-    query, losses = dict(leaves.query), []
-    with tf.GradientTape(watch_accessed_variables=False) as item_tape:
-        item_tape.watch(leaves.items)
-        loss_fn = training.objective.prepare(training.query_tower, leaves.items, block, leaves.rows)
-        for step in range(training.local_steps):
-            with tf.GradientTape(watch_accessed_variables=False) as query_tape:
-                query_tape.watch(query)
-                losses.append(loss_fn(query, step_seeds[:, step]))
-                # The gradient of a sum over users is each user's own where every user has its own weights.
-                target = losses[-1] if leaves.query_per_user else losses[-1] * weights
-            with item_tape.stop_recording():
-                gradients = query_tape.gradient(target, query, unconnected_gradients="zero")
-                query = {
-                    name: query[name] - training.learning_rate * tf.convert_to_tensor(gradients[name]) for name in query
-                }
-        total = tf.add_n(losses) * weights
-    item_gradient = item_tape.gradient(total, leaves.items, unconnected_gradients="zero")
+    query, steps, losses = dict(leaves.query), [], []
+    for step in range(training.local_steps):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch((query, leaves.items))
+            scored = _score(training, leaves, received, block, query, step_seeds[:, step])
+            # The gradient of a sum over users is each user's own where every user has its own weights.
+            target = scored.losses if leaves.query_per_user else scored.losses * weights
+        of_table = [] if scored.logits is None else [scored.logits]
+        gradients, *of_items = tape.gradient(target, [query, leaves.items, *of_table], unconnected_gradients="zero")
+        steps.append((scored.queries, of_items))
+        losses.append(scored.losses)
+        query = {name: query[name] - training.learning_rate * tf.convert_to_tensor(gradients[name]) for name in query}
     update = {name: query[name] - leaves.query[name] for name in query}
-    return update, tf.convert_to_tensor(item_gradient), losses[0]
+    return update, _item_gradient(training, leaves, received, block, steps), losses[0]
+
+
+def _score(
+    training: LocalTraining,
+    leaves: _Leaves,
+    received: ReceivedItems,
+    block: Block,
+    query: layers.Weights,
+    seeds: tf.Tensor,
+) -> objectives.Scored:
+    objective, tower = training.objective, training.query_tower
+    if isinstance(objective, objectives.FullSoftmax):
+        return objective.score(tower, query, received.vectors, leaves.items, block, seeds)
+    losses = objective.prepare(tower, leaves.items, block, leaves.rows)(query, seeds)
+    return objectives.Scored(losses)
+
+
+def _item_gradient(
+    training: LocalTraining,
+    leaves: _Leaves,
+    received: ReceivedItems,
+    block: Block,
+    steps: list[tuple[tf.Tensor | None, list[tf.Tensor]]],
+) -> ItemGradient:
+    """From each step's queries and gradients: of the vectors that users read and, of a whole table, of the scores."""
+    values = tf.add_n([of_items[0] for _, of_items in steps])
+    if leaves.rows is not None:
+        return RowGradient(received.num_items, leaves.rows, values)
+    return TableGradient(
+        received.vectors,
+        training.objective.similarity,
+        block["history"],
+        values,
+        tf.concat([of_items[1] for _, of_items in steps], axis=1),
+        tf.concat([queries for queries, _ in steps], axis=1),
+    )
 
 
 def _sum_query(
@@ -226,12 +237,12 @@ def _sum_query(
     if leaves.query_per_user:
         if training.query_clip_norm is not None:
             squares = [tf.reduce_sum(tf.square(value), axis=range(1, value.shape.rank)) for value in update.values()]
-            weights *= clip_scale(tf.add_n(squares), training.query_clip_norm)
+            weights *= by_user.clip_scale(tf.add_n(squares), training.query_clip_norm)
         if encode is None:
             update = {name: tf.tensordot(weights, value, 1) for name, value in update.items()}
         else:
-            encoded = {name: encode("query", value * beside(weights, value)) for name, value in update.items()}
-            update = {name: integer_sum(value) for name, value in encoded.items()}
+            encoded = {name: encode("query", value * by_user.beside(weights, value)) for name, value in update.items()}
+            update = {name: by_user.integer_sum(value) for name, value in encoded.items()}
     first = 1 if leaves.query_per_user else 0
     return collections.OrderedDict(
         (name, tf.ensure_shape(update[name], weight.shape[first:])) for name, weight in leaves.query.items()
@@ -239,68 +250,15 @@ def _sum_query(
 
 
 def _sum_items(
-    training: LocalTraining,
-    encode: Encode | None,
-    leaves: _Leaves,
-    gradient: tf.Tensor,
-    weights: tf.Tensor,
-    num_items: int,
+    training: LocalTraining, encode: Encode | None, leaves: _Leaves, gradient: ItemGradient, weights: tf.Tensor
 ) -> tf.Tensor:
-    rows = leaves.rows
-    bounded = encode is not None or training.item_clip_norm is not None
-    if rows is not None and bounded:
-        rows, gradient = combine_rows(rows, gradient)
-    if training.item_clip_norm is not None:
-        scale = clip_scale(tf.reduce_sum(tf.square(gradient), axis=[1, 2]), training.item_clip_norm * weights)
-        gradient = gradient * beside(scale, gradient)
-    if encode is not None:
-        gradient = encode("items", gradient)
-        if rows is None:
-            return integer_sum(gradient)
-        gradient = tf.cast(gradient, tf.int64)
-    if rows is not None:
-        return scatter_sum(rows, gradient, num_items)
-    return tf.reduce_sum(gradient, axis=0) if leaves.items_per_user else gradient
-
-
-def combine_rows(rows: tf.Tensor, gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Adds up the gradients of an item that one user named several times, so that norms and rounding see one row.
-
-    Args:
-        rows: int32 [users, r], ids of items; negative ids are ignored.
-        gradient: float32 [users, r, d].
-
-    Returns:
-        Ids int32 [users, r], each at most once a user, then -1; and their gradients, float32 [users, r, d].
-    """
-    users, count = tf.shape(rows)[0], tf.shape(rows)[1]
-    order = tf.argsort(rows, axis=1)
-    ordered = tf.gather(rows, order, batch_dims=1)
-    begins = tf.concat([tf.ones([users, 1], tf.bool), tf.not_equal(ordered[:, 1:], ordered[:, :-1])], axis=1)
-    slots = tf.cumsum(tf.cast(begins, tf.int32), axis=1) - 1
-    segments = tf.reshape(slots + count * tf.range(users)[:, tf.newaxis], [-1])
-    total = users * count
-    moved = tf.reshape(tf.gather(gradient, order, batch_dims=1), [-1, gradient.shape[-1]])
-    sums = tf.math.unsorted_segment_sum(moved, segments, total)
-    ids = tf.maximum(tf.math.unsorted_segment_max(tf.reshape(ordered, [-1]), segments, total), -1)
-    shape = tf.shape(gradient)
-    ids = tf.reshape(ids, [users, count])
-    return ids, tf.reshape(sums, shape) * tf.cast(ids >= 0, tf.float32)[:, :, tf.newaxis]
-
-
-def scatter_sum(rows: tf.Tensor, values: tf.Tensor, num_rows: int) -> tf.Tensor:
-    """Sums [..., d] values by their rows, [...], to [num_rows, d]; negative rows go to a last one that is cut off."""
-    places = tf.reshape(tf.where(rows >= 0, rows, num_rows), [-1, 1])
-    dimension = values.shape[-1]
-    total = tf.zeros([num_rows + 1, dimension], values.dtype)
-    return tf.tensor_scatter_nd_add(total, places, tf.reshape(values, [-1, dimension]))[:-1]
-
-
-def clip_scale(squares: tf.Tensor, limit: tf.Tensor | float) -> tf.Tensor:
-    """Factor, [users], that brings a contribution of the given square norm, [users], to at most `limit`."""
-    return tf.where(squares > limit**2, tf.math.divide_no_nan(limit, tf.sqrt(squares)), 1.0)
-
-
-def beside(vector: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
-    """Reshapes [users] to broadcast against [users, ...]."""
-    return tf.reshape(vector, tf.concat([[-1], tf.ones([value.shape.rank - 1], tf.int32)], axis=0))
+    limit, factors = training.item_clip_norm, weights
+    if not leaves.query_per_user:  # Gradients are weighted already.
+        limit, factors = None if limit is None else limit * weights, tf.ones_like(weights)
+    if limit is not None or encode is not None:
+        gradient = gradient.combined()
+    if limit is not None:
+        factors *= by_user.clip_scale(gradient.squares(), limit)
+    if encode is None:
+        return gradient.sum(factors)
+    return gradient.encoded_sum(factors, functools.partial(encode, "items"))

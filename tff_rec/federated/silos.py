@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_rec.federated import aggregators, contributions, stages, tag_aware
+from tff_rec.federated import aggregators, by_user, contributions, stages, tag_aware
 from tff_rec.models.objectives import Block
 from tff_rec.models.tag_aware import TagAware
 
@@ -274,4 +274,4 @@ def _contribution(
 
 
 def _encoded(encode: contributions.Encode, name: str, value: tf.Tensor) -> tf.Tensor:
-    return contributions.integer_sum(encode(name, value[tf.newaxis]))
+    return by_user.integer_sum(encode(name, value[tf.newaxis]))

@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_rec.federated import aggregators, contributions, stages
+from tff_rec.federated import aggregators, by_user, contributions, stages
 from tff_rec.models import layers
 from tff_rec.models.objectives import Block
 from tff_rec.models.rating_towers import RatingTower, rows_of
@@ -150,7 +150,7 @@ def block_sum(
     sums: stages.Sums = collections.OrderedDict(query=query, items=items)
     mean_losses = contributions.bounded_losses(tf.math.divide_no_nan(losses, counts), local.loss_bound)
     for name, values in (("loss", mean_losses * weights), ("weight", weights)):
-        sums[name] = tf.reduce_sum(values) if encode is None else contributions.integer_sum(encode(name, values))
+        sums[name] = tf.reduce_sum(values) if encode is None else by_user.integer_sum(encode(name, values))
     return contributions.sent_sums(sums, local.upload_noise, encode, block)
 
 
@@ -274,7 +274,7 @@ def _train(
         by the rows of its items, [users, n, width]; and the losses of the first step, [users].
     """
     items, ratings = block["items"], block["ratings"]
-    sent = {name: contributions.stack_by_user(value, tf.shape(items)[0]) for name, value in tower.items()}
+    sent = {name: by_user.stack(value, tf.shape(items)[0]) for name, value in tower.items()}
     sent[_ROWS] = rows_of(table, items)
     rates = dict.fromkeys(tower, local.tower_learning_rate) | {_ROWS: local.learning_rate}
     totals = {name: tf.zeros_like(value) for name, value in sent.items()}
@@ -299,7 +299,7 @@ def _bounded(gradients: Iterable[tf.Tensor], shares: tf.Tensor, norm: float | No
     if norm is None:
         return shares
     squares = [tf.reduce_sum(tf.square(value), axis=range(1, value.shape.rank)) for value in gradients]
-    return shares * contributions.clip_scale(tf.add_n(squares) * tf.square(shares), norm * weights)
+    return shares * by_user.clip_scale(tf.add_n(squares) * tf.square(shares), norm * weights)
 
 
 def _sum_tower(encode: contributions.Encode | None, gradients: stages.Named, shares: tf.Tensor) -> stages.Named:
@@ -309,7 +309,7 @@ def _sum_tower(encode: contributions.Encode | None, gradients: stages.Named, sha
         if encode is None:
             sums[name] = tf.tensordot(shares, value, 1)
         else:
-            sums[name] = contributions.integer_sum(encode("query", value * contributions.beside(shares, value)))
+            sums[name] = by_user.integer_sum(encode("query", value * by_user.beside(shares, value)))
     return sums
 
 
@@ -317,7 +317,7 @@ def _sum_rows(
     encode: contributions.Encode | None, block: Block, rows: tf.Tensor, shares: tf.Tensor, num_items: int
 ) -> tf.Tensor:
     """Sums shares × rows, [users, n, width], by their items: [num_items, width]."""
-    values = rows * contributions.beside(shares, rows)
+    values = rows * by_user.beside(shares, rows)
     if encode is not None:
         values = tf.cast(encode("items", values), tf.int64)
-    return contributions.scatter_sum(block["items"], values, num_items)
+    return by_user.scatter_sum(block["items"], values, num_items)

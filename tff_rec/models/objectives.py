@@ -38,6 +38,21 @@ class Similarity:
         """
         return self.normalise(queries) / self.temperature
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether vectors are scored as they are."""
+        return self.normalise is tf.identity
+
+    def pull_back(self, vectors: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
+        """The gradient of vectors, float32 [items, d], from that of normalised ones, one or one a user: its shape."""
+        if self.is_linear:
+            return gradient
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            copies = tf.broadcast_to(vectors, tf.shape(gradient))
+            tape.watch(copies)
+            normalised = self.normalise(copies)
+        return tape.gradient(normalised, copies, output_gradients=gradient)
+
     def scores(self, queries: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
         """All scores: [users, n, d] and a table [items, d] or [users, items, d] → [users, n, items]."""
         return layers.dense(self.normalise(queries), tf.linalg.matrix_transpose(self.prepare(vectors)))
@@ -126,6 +141,21 @@ class Objective(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
+class Scored:
+    """Losses, and for a whole table what its gradient is made of.
+
+    Attributes:
+        losses: Mean loss of each user, float32 [users].
+        logits: float32 [users, m, items], the scores of m queries; None where rows were asked for.
+        queries: float32 [users, m, d], what the normalised table was multiplied with; None likewise.
+    """
+
+    losses: tf.Tensor
+    logits: tf.Tensor | None = None
+    queries: tf.Tensor | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class FullSoftmax:
     """Cross-entropy over the whole catalogue, for tables that every device can hold."""
 
@@ -139,24 +169,39 @@ class FullSoftmax:
         return None
 
     def prepare(self, tower: QueryTower, vectors: tf.Tensor, block: Block, rows: tf.Tensor | None) -> LossFn:
-        """As `Objective.prepare`; `vectors` is the table, float32 [items, d] or one a user."""
+        """As `Objective.prepare`; `vectors` is the table, float32 [items, d]."""
         del rows
-        history = block["history"]
-        mask = history_mask(history)
-        items = tf.maximum(history, 0)
-        own = tf.gather(vectors, items, batch_dims=vectors.shape.rank - 2) * mask[:, :, tf.newaxis]
-        catalogue = tf.linalg.matrix_transpose(self.similarity.normalise(vectors))
+        own = tf.gather(vectors, tf.maximum(block["history"], 0))
+        return lambda weights, seeds: self.score(tower, weights, vectors, own, block, seeds).losses
 
-        def loss(weights: layers.Weights, seeds: tf.Tensor | None) -> tf.Tensor:
-            pairs = self.pairs(tower, weights, own, mask, seeds)
-            logits = layers.dense(self.similarity.prepare_queries(pairs.queries), catalogue)
-            labels = tf.gather(items, tf.maximum(pairs.positives, 0), batch_dims=1)
-            if pairs.queries.shape[1] == 1:
-                logits = tf.repeat(logits, tf.shape(labels)[1], axis=1)
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-            return mean_over_positives(losses, pairs.positives >= 0)
+    def score(
+        self,
+        tower: QueryTower,
+        weights: layers.Weights,
+        table: tf.Tensor,
+        own: tf.Tensor,
+        block: Block,
+        seeds: tf.Tensor | None,
+    ) -> Scored:
+        """Losses by a table and, apart from it, the vectors of the history: users differ in these alone.
 
-        return loss
+        Args:
+            tower: The query tower.
+            weights: Of the tower.
+            table: float32 [items, d], what queries are scored with.
+            own: float32 [users, n, d], what the tower reads; any vector for PADDING.
+            block: Of the same users.
+            seeds: For dropout, int32 [users] or None.
+        """
+        mask = history_mask(block["history"])
+        pairs = self.pairs(tower, weights, own * mask[:, :, tf.newaxis], mask, seeds)
+        queries = self.similarity.prepare_queries(pairs.queries)
+        logits = scored = layers.dense(queries, tf.linalg.matrix_transpose(self.similarity.normalise(table)))
+        labels = tf.gather(tf.maximum(block["history"], 0), tf.maximum(pairs.positives, 0), batch_dims=1)
+        if pairs.queries.shape[1] == 1:
+            scored = tf.repeat(logits, tf.shape(labels)[1], axis=1)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=scored)
+        return Scored(mean_over_positives(losses, pairs.positives >= 0), logits, queries)
 
     def num_positives(self, history: tf.Tensor) -> tf.Tensor:
         """As `Objective.num_positives`."""

@@ -149,7 +149,8 @@ def users_per_block(config: TwoTowerConfig, model: two_tower.TwoTower) -> int:
     A block of a ring has at least the users of one.
     """
     training = config.training
-    own_table = training.aggregation != "plain" or training.item_clip_norm is not None
+    normed = training.item_clip_norm is not None and not model.objective.similarity.is_linear
+    own_table = training.aggregation != "plain" or normed
     if not own_table or not isinstance(model.objective, objectives.FullSoftmax):
         return training.users_per_block
     numbers = model.candidate_tower.num_items * config.model.dimension

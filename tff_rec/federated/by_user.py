@@ -1,0 +1,59 @@
+"""Tensors whose first axis is users: copies, factors, bounds, sums."""
+
+import tensorflow as tf
+
+
+def stack(value: tf.Tensor, users: tf.Tensor) -> tf.Tensor:
+    """One copy a user: [...] → [users, ...]."""
+    return tf.tile(value[tf.newaxis], tf.concat([[users], tf.ones([value.shape.rank], tf.int32)], axis=0))
+
+
+def beside(vector: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+    """Reshapes [users] to broadcast against [users, ...]."""
+    return tf.reshape(vector, tf.concat([[-1], tf.ones([value.shape.rank - 1], tf.int32)], axis=0))
+
+
+def clip_scale(squares: tf.Tensor, limit: tf.Tensor | float) -> tf.Tensor:
+    """Factor, [users], that brings a contribution of the given square norm, [users], to at most `limit`."""
+    return tf.where(squares > limit**2, tf.math.divide_no_nan(limit, tf.sqrt(squares)), 1.0)
+
+
+def integer_sum(encoded: tf.Tensor) -> tf.Tensor:
+    """Sums encoded values over users: integers [users, ...] → int64 [...]; unsigned ones wrap, being residues."""
+    if encoded.dtype.is_unsigned:
+        total = tf.reduce_sum(encoded, axis=0)
+        return tf.bitcast(total, tf.int64) if total.dtype.size == tf.int64.size else tf.cast(total, tf.int64)
+    return tf.reduce_sum(tf.cast(encoded, tf.int64), axis=0)
+
+
+def scatter_sum(rows: tf.Tensor, values: tf.Tensor, num_rows: int) -> tf.Tensor:
+    """Sums [..., d] values by their rows, [...], to [num_rows, d]; negative rows go to a last one that is cut off."""
+    places = tf.reshape(tf.where(rows >= 0, rows, num_rows), [-1, 1])
+    dimension = values.shape[-1]
+    total = tf.zeros([num_rows + 1, dimension], values.dtype)
+    return tf.tensor_scatter_nd_add(total, places, tf.reshape(values, [-1, dimension]))[:-1]
+
+
+def combine_rows(rows: tf.Tensor, gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Adds up the gradients of an item that one user named several times, so that norms and rounding see one row.
+
+    Args:
+        rows: int32 [users, r], ids of items; negative ids are ignored.
+        gradient: float32 [users, r, d].
+
+    Returns:
+        Ids int32 [users, r], each at most once a user, then -1; and their gradients, float32 [users, r, d].
+    """
+    users, count = tf.shape(rows)[0], tf.shape(rows)[1]
+    order = tf.argsort(rows, axis=1)
+    ordered = tf.gather(rows, order, batch_dims=1)
+    begins = tf.concat([tf.ones([users, 1], tf.bool), tf.not_equal(ordered[:, 1:], ordered[:, :-1])], axis=1)
+    slots = tf.cumsum(tf.cast(begins, tf.int32), axis=1) - 1
+    segments = tf.reshape(slots + count * tf.range(users)[:, tf.newaxis], [-1])
+    total = users * count
+    moved = tf.reshape(tf.gather(gradient, order, batch_dims=1), [-1, gradient.shape[-1]])
+    sums = tf.math.unsorted_segment_sum(moved, segments, total)
+    ids = tf.maximum(tf.math.unsorted_segment_max(tf.reshape(ordered, [-1]), segments, total), -1)
+    shape = tf.shape(gradient)
+    ids = tf.reshape(ids, [users, count])
+    return ids, tf.reshape(sums, shape) * tf.cast(ids >= 0, tf.float32)[:, :, tf.newaxis]
