@@ -152,6 +152,10 @@ class NoisedMeanFactory(tff.aggregators.WeightedAggregationFactory):
         """Of the noise on the sum of a part that is made of so many numbers."""
         return self._noise_multiplier * self._unit(name, numbers)
 
+    def mean_deviation(self, name: str, numbers: int) -> float:
+        """The same on the mean that is released."""
+        return self.standard_deviation(name, numbers) / self._expected_users
+
     def _unit(self, name: str, numbers: int) -> float:
         """Standard deviation for a noise multiplier of 1."""
         part = self._parts[name]
