@@ -11,8 +11,11 @@ z · C / √share of the present norm C.
 
 Beside its parts a user sends for each of them whether it was below the norm, as 1/2 or -1/2, which together are one
 more part, `BELOW`, of clip norm `BELOW_NORM`: with a share of the privacy budget, noise of its own, and nothing more to
-account for. (The paper splits the noise multiplier likewise, into z and z_Δ.) After the round C becomes
-C · exp(-rate · (share of users below C - quantile)).
+account for. (The paper splits the noise multiplier likewise, into z_Δ and that of the counts.) After the round C
+becomes C · exp(-rate · (share of users below C - quantile)).
+
+With the noise of a tree, which cancels over rounds, what cancels is in units too, and does so but for what norms moved
+in between; the guarantee, which is of units, stays.
 """
 
 import collections

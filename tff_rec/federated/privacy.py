@@ -20,6 +20,9 @@ binary tree over rounds (DP-FTRL, Kairouz et al. 2021, https://arxiv.org/abs/210
 sampled. Either is a function of the seed and the round in the aggregation's state, and of nothing else: not of how
 users are grouped in blocks. Seeds make simulations repeatable; a real server must draw its seed secretly.
 
+Clip norms may move from round to round (`adaptive_clipping`): what is summed then has the norm 1, and the count that
+moves them is one more part. Silos may add noise to sums over their own users (`private_silos`).
+
 `laplace_uploads` is the local baseline of published work, a guarantee per upload and not per user.
 """
 
