@@ -11,7 +11,11 @@ import two_tower_cases as cases
 from absl.testing import parameterized
 
 from tff_rec.federated import (
+    adaptive_clipping,
     aggregators,
+    contributions,
+    privacy,
+    private_silos,
     ring_aggregator,
     select_two_tower,
     silos,
@@ -19,10 +23,13 @@ from tff_rec.federated import (
     tag_aware,
     unsplit_two_tower,
 )
+from tff_rec.models.two_tower import equally
 
 SECURE = aggregators.secure_mean(query_bound=1.0, item_bound=1.0, weight_bound=8.0)
 RING = ring_aggregator.ring_mean(1.0, 1.0, 8.0, cases.NUM_ITEMS, group_size=5)
 MINIMUM = split_two_tower.Transport(minimum_requesters=3)
+GAUSSIAN, TREE = privacy.independent_noise, privacy.tree_noise(4)
+CLIPPING = adaptive_clipping.AdaptiveClipping(0.5, 0.5)
 RAW_NAMES = ("history", "rating", "tag", "decoys", "user")
 
 
@@ -48,6 +55,42 @@ def rating_silos(aggregator=None):
     return silos.build_silo_tag_aware(model, silos.SiloTraining(1, 0.1), tag_aware_cases.sgd(), aggregator)
 
 
+def noised(inner, noise=GAUSSIAN, adaptive=False):
+    """An aggregation with noise on bounded parts."""
+    shares = {"query": 0.4, "items": 0.4, "loss": 0.1} | ({"below": 0.1} if adaptive else {"loss": 0.2})
+    parts = {name: privacy.Part(1.0, share) for name, share in shares.items()}
+    return privacy.NoisedMeanFactory(inner, parts, 1.0, 5.0, seed=1, noise=noise)
+
+
+def private_two_tower(inner, noise=GAUSSIAN, clipping=None):
+    model = cases.model(cases.FULL)
+    local = contributions.LocalTraining(
+        model.query_tower, model.objective, equally, query_clip_norm=1.0, item_clip_norm=1.0, loss_bound=1.0
+    )
+    aggregator = noised(inner, noise, clipping is not None)
+    return split_two_tower.build_split_two_tower(model, local, cases.sgd(), aggregator, clipping=clipping)
+
+
+def private_local(model):
+    return tag_aware.LocalRatings(
+        model.rating_tower, row_clip_norm=1.0, tower_clip_norm=1.0, loss_bound=1.0, weighting=equally
+    )
+
+
+def private_rating_users(inner, noise=GAUSSIAN, clipping=None):
+    model = tag_aware_cases.model()
+    aggregator = noised(inner, noise, clipping is not None)
+    return tag_aware.build_tag_aware(model, private_local(model), cases.sgd(), aggregator, clipping)
+
+
+def private_rating_silos(aggregator=None):
+    model = tag_aware_cases.model()
+    parts = {name: privacy.Part(1.0, 1.0 / 3.0) for name in private_silos.PARTS}
+    batches = private_silos.private_batches(model, private_local(model), parts, 1.0, 5.0)
+    training = silos.SiloTraining(1, 0.1)
+    return silos.build_silo_tag_aware(model, training, tag_aware_cases.sgd(), aggregator, batches)
+
+
 def unsplit():
     model = cases.model(cases.FULL)
     return unsplit_two_tower.build_unsplit_two_tower(model, cases.training(model), cases.sgd())
@@ -62,6 +105,13 @@ SECURE_BUILDS = {
     "two_tower_select_minimum": lambda: selecting(SECURE, MINIMUM),
     "tag_aware_users": lambda: rating_users(SECURE),
     "tag_aware_silos": lambda: rating_silos(SECURE),
+    "two_tower_gaussian": lambda: private_two_tower(SECURE),
+    "two_tower_tree": lambda: private_two_tower(SECURE, TREE),
+    "two_tower_adaptive": lambda: private_two_tower(SECURE, clipping=CLIPPING),
+    "tag_aware_users_gaussian": lambda: private_rating_users(SECURE),
+    "tag_aware_users_tree": lambda: private_rating_users(SECURE, TREE),
+    "tag_aware_users_adaptive": lambda: private_rating_users(SECURE, clipping=CLIPPING),
+    "tag_aware_silos_gaussian": lambda: private_rating_silos(SECURE),
 }
 OPEN_BUILDS = {
     "two_tower_plain": two_tower,
@@ -70,6 +120,8 @@ OPEN_BUILDS = {
     "silos_plain": rating_silos,
     "unsplit": unsplit,
     "two_tower_ring": lambda: two_tower(aggregator=RING),
+    "two_tower_ring_gaussian": lambda: private_two_tower(RING),
+    "tag_aware_silos_plain_gaussian": private_rating_silos,
 }
 
 
@@ -127,13 +179,17 @@ class RawTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.parameters(*BUILDS)
     def test_metrics_are_scalars_and_state_is_shaped_like_weights(self, name):
-        """Weights, optimizer slots of their shapes and scalars: no table of users, and none of counts or requests."""
+        """Weights, optimizer slots of their shapes and scalars: no table of users, and none of counts or requests.
+
+        Beside them there is the seed of the server's noise, [2].
+        """
         result = built(name).type_signature.result
         for path, leaf in leaves(result.metrics):
             self.assertEqual(tuple(leaf.shape), (), path)
         weights = {tuple(leaf.shape) for _, leaf in leaves(result.state.member.global_model_weights)}
         for path, leaf in leaves(result.state):
-            self.assertIn(tuple(leaf.shape), weights | {()}, path)
+            seed = {(2,)} if path == ("aggregator", "own", "seed") else set()
+            self.assertIn(tuple(leaf.shape), weights | {()} | seed, path)
 
 
 class ControlTest(tf.test.TestCase):

@@ -13,7 +13,7 @@ from tff_rec.errors import InputError
 from tff_rec.simulation import privacy_ledger
 from tff_rec.simulation.config import TrainingConfig, TransportConfig, TwoTowerConfig
 from tff_rec.simulation.privacy_config import PrivacyConfig
-from tff_rec.simulation.rating_config import DeviceTrainingConfig, TagAwareConfig
+from tff_rec.simulation.rating_config import DeviceTrainingConfig, SiloTrainingConfig, TagAwareConfig
 from tff_rec.simulation.run_folder import RunFolder, find_run_folder
 
 GAUSSIAN = PrivacyConfig("gaussian", noise_multiplier=3.0)
@@ -37,6 +37,26 @@ class LedgerTest(parameterized.TestCase):
         self.assertGreater(ledger.epsilon(12), 3.9)
         self.assertLess(ledger.epsilon(6), ledger.epsilon(12))
 
+    def test_of_silos_the_worst_counts(self):
+        """Silos of 100 and 150 users, two passes in steps of 30: probabilities 0.3 and 0.2, 8 and 10 steps a round."""
+        ledger = privacy_ledger.open_silo_ledger(GAUSSIAN, [100, 150, 100], 30, 2, 5)
+        expected = []
+        for users, steps in ((100, 8), (150, 10)):
+            event = dp_accounting.PoissonSampledDpEvent(30 / users, dp_accounting.GaussianDpEvent(3.0))
+            account = pld.PLDAccountant().compose(dp_accounting.SelfComposedDpEvent(event, 4 * steps))
+            expected.append(account.get_epsilon(users**-1.1))
+        self.assertAlmostEqual(ledger.epsilon(4), max(expected), delta=1e-6)
+        self.assertEqual(ledger.record(4)["delta"], (100 if expected[0] > expected[1] else 150) ** -1.1)
+        self.assertIn("worst of 3 silos", ledger.describe(4))
+        self.assertIn("at most 10 steps a round", ledger.announcement())
+
+    def test_a_target_is_solved_for_the_worst_silo(self):
+        ledger = privacy_ledger.open_silo_ledger(PrivacyConfig("gaussian", target_epsilon=4.0), [60, 90], 30, 1, 3)
+        self.assertLessEqual(ledger.epsilon(3), 4.0)
+        self.assertGreater(ledger.epsilon(3), 3.9)
+        with self.assertRaisesRegex(InputError, "there are 20"):
+            privacy_ledger.open_silo_ledger(GAUSSIAN, [60, 20], 30, 1, 3)
+
     def test_refuses_rounds_past_the_budget(self):
         privacy = PrivacyConfig("gaussian", target_epsilon=0.2, noise_multiplier=3.0)
         with self.assertRaisesRegex(InputError, "past --privacy.target-epsilon 0.2"):
@@ -51,6 +71,8 @@ class LedgerTest(parameterized.TestCase):
         ledger.check_state({"own": {"noise_multiplier": 3.0}})
         with self.assertRaisesRegex(InputError, "begin anew"):
             ledger.check_state({"own": {"noise_multiplier": 2.5}})
+        with self.assertRaisesRegex(InputError, "begin anew"):  # As where shrinkage stands around the noise.
+            ledger.check_state({"noised": {"own": {"noise_multiplier": 2.5}}, "own": {"variance": 0.1}})
 
     def test_a_resumed_run_takes_no_more_rounds(self):
         with tempfile.TemporaryDirectory() as directory:
@@ -79,13 +101,30 @@ class OptionsTest(parameterized.TestCase):
         ({"mechanism": "tree", "target_epsilon": 0.0}, "--privacy.target-epsilon is 0.0"),
         ({"mechanism": "tree", "target_epsilon": 1.0, "delta": 1.0}, "--privacy.delta is 1.0"),
         ({"mechanism": "local-laplace", "target_epsilon": 1.0, "delta": 0.1}, "no δ"),
+        ({"clipping": "adaptive"}, "add --privacy.mechanism gaussian or tree"),
+        ({"mechanism": "local-laplace", "target_epsilon": 1.0, "clipping": "adaptive"}, "from noised counts"),
+        ({"mechanism": "gaussian", "target_epsilon": 1.0, "clip_quantile": 1.0}, "--privacy.clip-quantile is 1.0"),
+        (
+            {"mechanism": "gaussian", "target_epsilon": 1.0, "clipping": "adaptive", "clip_share": 0.99},
+            "leave nothing to the model",
+        ),
+        ({"mechanism": "gaussian", "target_epsilon": 1.0, "shrinkage": -0.1}, "--privacy.shrinkage is -0.1"),
+        ({"mechanism": "gaussian", "target_epsilon": 1.0, "shrinkage_momentum": 1.0}, "--privacy.shrinkage-momentum"),
+        ({"mechanism": "tree", "target_epsilon": 1.0, "shrinkage": 0.3}, "needs noise that is new each round"),
+        (
+            {"mechanism": "gaussian", "target_epsilon": 1.0, "clipping": "adaptive", "shrinkage": 0.3},
+            "needs noise that is new each round",
+        ),
     )
     def test_refuses(self, options, message):
         with self.assertRaisesRegex(InputError, message):
             PrivacyConfig(**options)
 
     def test_shares_add_up(self):
-        self.assertAlmostEqual(sum(GAUSSIAN.shares.values()), 1.0)
+        adaptive = dataclasses.replace(GAUSSIAN, clipping="adaptive")
+        for options, parts in ((GAUSSIAN, 3), (adaptive, 4)):
+            self.assertAlmostEqual(sum(options.shares.values()), 1.0)
+            self.assertLen(options.shares, parts)
 
     @parameterized.parameters(
         ({"item_clip_norm": None}, {}, "--training.item-clip-norm"),
@@ -103,8 +142,14 @@ class OptionsTest(parameterized.TestCase):
             TagAwareConfig(privacy=GAUSSIAN)
         bounded = DeviceTrainingConfig(row_clip_norm=1.0, tower_clip_norm=1.0)
         TagAwareConfig(privacy=GAUSSIAN, training=bounded)
-        with self.assertRaisesRegex(InputError, "--clients at users"):
+        with self.assertRaisesRegex(InputError, "--silo.row-clip-norm"):
             TagAwareConfig(privacy=GAUSSIAN, training=bounded, clients="4")
+        silo = SiloTrainingConfig(row_clip_norm=1.0, tower_clip_norm=1.0)
+        TagAwareConfig(privacy=GAUSSIAN, silo=silo, clients="4")
+        with self.assertRaisesRegex(InputError, "choose gaussian"):
+            TagAwareConfig(privacy=PrivacyConfig("tree", noise_multiplier=1.0), silo=silo, clients="4")
+        with self.assertRaisesRegex(InputError, "leave it at fixed"):
+            TagAwareConfig(privacy=dataclasses.replace(GAUSSIAN, clipping="adaptive"), silo=silo, clients="4")
         with self.assertRaisesRegex(InputError, "aggregation at plain"):
             TagAwareConfig(
                 privacy=PrivacyConfig("local-laplace", noise_multiplier=1.0),

@@ -1,17 +1,20 @@
 """Whole runs with differential privacy, small: what they print is what was accounted, and grouping changes nothing."""
 
 import dataclasses
+import math
 import pathlib
 import tempfile
+from unittest import mock
 
 import dp_accounting
+import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 from dp_accounting import pld
 from rich.console import Console
 
 from tff_rec.errors import InputError
-from tff_rec.simulation import rating_preparation, tag_aware, two_tower
+from tff_rec.simulation import display, rating_preparation, tag_aware, two_tower
 from tff_rec.simulation.config import EvaluationConfig, ExportConfig, ModelConfig, TrainingConfig, TwoTowerConfig
 from tff_rec.simulation.preparation import prepare
 from tff_rec.simulation.privacy_config import PrivacyConfig
@@ -19,6 +22,7 @@ from tff_rec.simulation.rating_config import (
     DeviceTrainingConfig,
     RatingEvaluationConfig,
     RatingModelConfig,
+    SiloTrainingConfig,
     TagAwareConfig,
 )
 from tff_rec.simulation.run_folder import RunFolder, find_run_folder
@@ -47,6 +51,16 @@ RATINGS = TagAwareConfig(
 )
 
 
+def _epsilon(users: int, expected: int, sums: int) -> float:
+    event = dp_accounting.PoissonSampledDpEvent(expected / users, dp_accounting.GaussianDpEvent(2.0))
+    account = pld.PLDAccountant().compose(dp_accounting.SelfComposedDpEvent(event, sums))
+    return account.get_epsilon(users**-1.1)
+
+
+class _StoppedError(Exception):
+    pass
+
+
 class PrivateSimulationTest(parameterized.TestCase, tf.test.TestCase):
     def setUp(self):
         super().setUp()
@@ -68,9 +82,7 @@ class PrivateSimulationTest(parameterized.TestCase, tf.test.TestCase):
         return folder
 
     def _expected(self, clients_per_round: int, rounds: int) -> float:
-        event = dp_accounting.PoissonSampledDpEvent(clients_per_round / self.users, dp_accounting.GaussianDpEvent(2.0))
-        account = pld.PLDAccountant().compose(dp_accounting.SelfComposedDpEvent(event, rounds))
-        return account.get_epsilon(self.users**-1.1)
+        return _epsilon(self.users, clients_per_round, rounds)
 
     @parameterized.parameters("plain", "secure", "ring")
     def test_two_tower(self, aggregation):
@@ -105,6 +117,55 @@ class PrivateSimulationTest(parameterized.TestCase, tf.test.TestCase):
         records = self._run(RATINGS).records()
         self.assertAlmostEqual(records[-1]["epsilon"], self._expected(20, 2), delta=1e-6)
         self.assertIn(f"user-level ε {self._expected(20, 2):.6g}", (self.directory / "printed").read_text())
+
+    def test_clip_norms_move_are_shown_and_go_on_where_they_were(self):
+        """A run that stops after two of four rounds and goes on is the run that did not stop."""
+        privacy = dataclasses.replace(NOISE, clipping="adaptive", clip_quantile=0.9)
+        training = dataclasses.replace(TWO_TOWER.training, rounds=4)
+        config = dataclasses.replace(TWO_TOWER, privacy=privacy, training=training, checkpoint_every=2)
+        records = self._run(config, "whole").records()
+        norms = [record["clip_norms"] for record in records if "clip_norms" in record]
+        self.assertLen(norms, 4)
+        self.assertEqual(norms[0], {"query": 1.0, "items": 1.0})
+        self.assertNotEqual(norms[1], norms[0])
+        self.assertIn(f"clip norms {norms[3]['query']:.4g} (query)", (self.directory / "printed").read_text())
+        self.assertAlmostEqual(records[-1]["epsilon"], self._expected(40, 4), delta=1e-6)
+        self._stopped(config, "parts", rounds=3)
+        resumed = dataclasses.replace(config, resume=True)
+        again = [record for record in self._run(resumed, "parts").records() if "clip_norms" in record]
+        self.assertEqual([record["clip_norms"] for record in again], norms)
+
+    def test_tag_aware_with_clip_norms_that_move_under_secure_sum(self):
+        privacy = dataclasses.replace(NOISE, clipping="adaptive")
+        training = dataclasses.replace(RATINGS.training, aggregation="secure")
+        records = self._run(dataclasses.replace(RATINGS, privacy=privacy, training=training)).records()
+        self.assertNotEqual(records[0]["clip_norms"], records[1]["clip_norms"])
+        self.assertAlmostEqual(records[-1]["epsilon"], self._expected(20, 2), delta=1e-6)
+
+    def test_silos_add_their_own_noise(self):
+        """Each of three silos has a third of the users and two passes in steps of 20; the worst silo's ε is printed."""
+        silo = SiloTrainingConfig(
+            rounds=2, users_per_batch=20, local_epochs=2, row_clip_norm=1.0, tower_clip_norm=1.0, aggregation="secure"
+        )
+        records = self._run(dataclasses.replace(RATINGS, silo=silo, clients="3")).records()
+        sizes = [len(part) for part in np.array_split(np.arange(self.users), 3)]
+        for rounds in (1, 2):
+            expected = max(_epsilon(size, 20, rounds * 2 * math.ceil(size / 20)) for size in sizes)
+            self.assertAlmostEqual(records[rounds - 1]["epsilon"], expected, delta=1e-6)
+        self.assertIn(f"user-level ε {expected:.6g} (δ", (self.directory / "printed").read_text())
+        self.assertIn("worst of 3 silos", (self.directory / "printed").read_text())
+
+    def _stopped(self, config, name: str, rounds: int) -> None:
+        """Runs until the given round has been shown."""
+        show = display.RoundDisplay.show
+
+        def stop(shown, done):
+            if done.number == rounds:
+                raise _StoppedError
+            show(shown, done)
+
+        with mock.patch.object(display.RoundDisplay, "show", stop), self.assertRaises(_StoppedError):
+            self._run(config, name)
 
     def test_another_noise_does_not_resume(self):
         folder = self._run(TWO_TOWER)

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_rec.federated import contributions
+from tff_rec.federated import adaptive_clipping, contributions
 
 _FLOAT32_BITS = 24
 
@@ -172,12 +172,13 @@ def secure_mean(
 def weighted_bounds(
     query_bound: float, item_bound: float, weight_bound: float, loss_bound: float, bits: int
 ) -> dict[str, FixedPoint]:
-    """Encodings of a user's weighted contribution; arguments as in `secure_mean`."""
+    """Encodings of a user's weighted contribution and of adaptive clipping's count; arguments as in `secure_mean`."""
     return {
         "query": FixedPoint(query_bound * weight_bound, bits),
         "items": FixedPoint(item_bound * weight_bound, bits),
         "loss": FixedPoint(loss_bound * weight_bound, bits),
         "weight": FixedPoint(weight_bound, bits),
+        adaptive_clipping.BELOW: FixedPoint(adaptive_clipping.BELOW_BOUND, bits),
     }
 
 

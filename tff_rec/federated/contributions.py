@@ -8,12 +8,12 @@ does not depend on how users are grouped into blocks.
 import collections
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from tff_rec.federated import by_user
+from tff_rec.federated import adaptive_clipping, by_user
 from tff_rec.federated.item_gradients import ItemGradient, RowGradient, TableGradient
 from tff_rec.models import layers, objectives, randomness
 from tff_rec.models.objectives import Block, Objective
@@ -21,6 +21,8 @@ from tff_rec.models.query_towers import QueryTower
 from tff_rec.models.two_tower import UserWeighting
 
 Encode = Callable[[str, tf.Tensor], tf.Tensor]
+Units = Mapping[str, tf.Tensor]
+"""Of adaptive clipping: the present norms of `query` and `items`, float32 [], which are the units of these parts."""
 UploadNoise = Callable[[collections.OrderedDict[str, Any], tf.Tensor], collections.OrderedDict[str, Any]]
 """From a block's sums and its users' seeds, int32 [users], to the sums of what users send who add noise themselves."""
 
@@ -99,6 +101,7 @@ def block_sum(
     query_weights: layers.Weights,
     received: ReceivedItems,
     block: Block,
+    units: Units | None = None,
 ) -> collections.OrderedDict[str, Any]:
     """Trains every user of a block and sums what they send.
 
@@ -110,22 +113,46 @@ def block_sum(
         received: Item vectors as sent.
         block: `history`, int32 [users, n], indices of items, oldest first, padded at the end with -1; `seed`, int32
             [users], what each device draws its random numbers from; and what else the objective reads.
+        units: With adaptive clipping; clip norms are then multiples of them.
 
     Returns:
         `query`: by name, the sum over users of weight × (update of the query tower); `items`: [items, d], the sum of
         weight × (gradient of the item vectors); `loss`: the sum of weight × loss of the first step; `weight`: the sum
-        of weights. Float32, or the type that `encode` gives.
+        of weights. With units the first two are multiples of them, and there is `below`, [2]: by part the sum of 1/2
+        for users whom clipping left alone and -1/2 for others. Float32, or the type that `encode` gives.
     """
     weights = training.weighting(training.objective.num_positives(block["history"]))
     leaves = _leaves(training, encode is not None, query_weights, received, block)
     query_update, item_gradient, losses = _train(training, leaves, received, weights, block)
-    sums = collections.OrderedDict(
-        query=_sum_query(training, encode, leaves, query_update, weights),
-        items=_sum_items(training, encode, leaves, item_gradient, weights),
-    )
-    for name, values in (("loss", bounded_losses(losses, training.loss_bound) * weights), ("weight", weights)):
-        sums[name] = tf.reduce_sum(values) if encode is None else by_user.integer_sum(encode(name, values))
+    item_unit = tf.ones([])
+    if units is not None:
+        query_update = {name: value / units["query"] for name, value in query_update.items()}
+        item_unit = units["items"]
+    query, query_scale = _sum_query(training, encode, leaves, query_update, weights)
+    items, item_scale = _sum_items(training, encode, leaves, item_gradient, weights, item_unit)
+    sums = collections.OrderedDict(query=query, items=items)
+    numbers = {"loss": bounded_losses(losses, training.loss_bound) * weights, "weight": weights}
+    if units is not None:
+        numbers[adaptive_clipping.BELOW] = below_halves([query_scale, item_scale], weights)
+    add_numbers(sums, numbers, encode)
     return sent_sums(sums, training.upload_noise, encode, block)
+
+
+def add_numbers(
+    sums: collections.OrderedDict[str, Any], numbers: Mapping[str, tf.Tensor], encode: Encode | None
+) -> None:
+    """Adds parts of a number or a few a user, [users, ...], to a block's sums."""
+    for name, values in numbers.items():
+        sums[name] = tf.reduce_sum(values, axis=0) if encode is None else by_user.integer_sum(encode(name, values))
+
+
+def below_halves(scales: Sequence[tf.Tensor], weights: tf.Tensor) -> tf.Tensor:
+    """Whether clipping left parts as they were: from `clip_scale` of each, [users], to ±1/2, [users, parts].
+
+    A user of weight 0, who takes no part, has 0.
+    """
+    below = tf.cast(tf.stack(scales, axis=1) >= 1.0, tf.float32)
+    return (below - adaptive_clipping.BELOW_BOUND) * tf.cast(weights > 0, tf.float32)[:, tf.newaxis]
 
 
 def bounded_losses(losses: tf.Tensor, bound: float | None) -> tf.Tensor:
@@ -233,32 +260,41 @@ def _sum_query(
     leaves: _Leaves,
     update: dict[str, tf.Tensor],
     weights: tf.Tensor,
-) -> collections.OrderedDict[str, tf.Tensor]:
+) -> tuple[collections.OrderedDict[str, tf.Tensor], tf.Tensor]:
+    """Clipped, weighted and encoded for each user, and summed; and what clipping did, as `clip_scale` gives it."""
+    scale = tf.ones_like(weights)
     if leaves.query_per_user:
         if training.query_clip_norm is not None:
             squares = [tf.reduce_sum(tf.square(value), axis=range(1, value.shape.rank)) for value in update.values()]
-            weights *= by_user.clip_scale(tf.add_n(squares), training.query_clip_norm)
+            scale = by_user.clip_scale(tf.add_n(squares), training.query_clip_norm)
+        weights *= scale
         if encode is None:
             update = {name: tf.tensordot(weights, value, 1) for name, value in update.items()}
         else:
             encoded = {name: encode("query", value * by_user.beside(weights, value)) for name, value in update.items()}
             update = {name: by_user.integer_sum(value) for name, value in encoded.items()}
     first = 1 if leaves.query_per_user else 0
-    return collections.OrderedDict(
-        (name, tf.ensure_shape(update[name], weight.shape[first:])) for name, weight in leaves.query.items()
-    )
+    shapes = {name: weight.shape[first:] for name, weight in leaves.query.items()}
+    return collections.OrderedDict((name, tf.ensure_shape(update[name], shapes[name])) for name in shapes), scale
 
 
 def _sum_items(
-    training: LocalTraining, encode: Encode | None, leaves: _Leaves, gradient: ItemGradient, weights: tf.Tensor
-) -> tf.Tensor:
-    limit, factors = training.item_clip_norm, weights
-    if not leaves.query_per_user:  # Gradients are weighted already.
-        limit, factors = None if limit is None else limit * weights, tf.ones_like(weights)
-    if limit is not None or encode is not None:
+    training: LocalTraining,
+    encode: Encode | None,
+    leaves: _Leaves,
+    gradient: ItemGradient,
+    weights: tf.Tensor,
+    unit: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """As `_sum_query`, in multiples of a unit, float32 []."""
+    # Where users share the query tower gradients are weighted already.
+    factors = (weights if leaves.query_per_user else tf.ones_like(weights)) / unit
+    scale = tf.ones_like(weights)
+    if training.item_clip_norm is not None or encode is not None:
         gradient = gradient.combined()
-    if limit is not None:
-        factors *= by_user.clip_scale(gradient.squares(), limit)
+    if training.item_clip_norm is not None:
+        scale = by_user.clip_scale(gradient.squares() * tf.square(factors), training.item_clip_norm * weights)
+        factors *= scale
     if encode is None:
-        return gradient.sum(factors)
-    return gradient.encoded_sum(factors, functools.partial(encode, "items"))
+        return gradient.sum(factors), scale
+    return gradient.encoded_sum(factors, functools.partial(encode, "items")), scale

@@ -20,6 +20,9 @@ binary tree over rounds (DP-FTRL, Kairouz et al. 2021, https://arxiv.org/abs/210
 sampled. Either is a function of the seed and the round in the aggregation's state, and of nothing else: not of how
 users are grouped in blocks. Seeds make simulations repeatable; a real server must draw its seed secretly.
 
+Clip norms may move from round to round (`adaptive_clipping`): what is summed then has the norm 1, and the count that
+moves them is one more part. Silos may add noise to sums over their own users (`private_silos`).
+
 `laplace_uploads` is the local baseline of published work, a guarantee per upload and not per user.
 """
 
@@ -59,6 +62,10 @@ class Part:
             raise ValueError(f"A clip norm must be positive, not {self.clip_norm}.")
         if not 0 < self.share <= 1:
             raise ValueError(f"A share of the budget lies in (0, 1], unlike {self.share}.")
+
+    def unit_deviation(self, rounding: float = 0.0) -> float:
+        """Standard deviation of the noise for a noise multiplier of 1, where rounding may lengthen a user's part."""
+        return (self.clip_norm + rounding) / math.sqrt(self.share)
 
 
 def independent_noise(shape: list[int], key: tf.Tensor, round_number: tf.Tensor) -> tf.Tensor:
@@ -158,9 +165,7 @@ class NoisedMeanFactory(tff.aggregators.WeightedAggregationFactory):
 
     def _unit(self, name: str, numbers: int) -> float:
         """Standard deviation for a noise multiplier of 1."""
-        part = self._parts[name]
-        sensitivity = part.clip_norm + math.sqrt(numbers) * self._inner.rounding_error(name)
-        return sensitivity / math.sqrt(part.share)
+        return self._parts[name].unit_deviation(math.sqrt(numbers) * self._inner.rounding_error(name))
 
     def create(self, value_type: tff.Type, weight_type: tff.Type) -> tff.templates.AggregationProcess:
         """`value_type` holds sums over a block's users, `weight_type` the sum of their weights, which is not released.
@@ -218,18 +223,41 @@ class NoisedMeanFactory(tff.aggregators.WeightedAggregationFactory):
 
     @tf.autograph.experimental.do_not_convert
     def _noised(self, own: Any, sums: collections.OrderedDict[str, Any]) -> collections.OrderedDict[str, Any]:
-        mean = collections.OrderedDict()
-        for place, (name, part) in enumerate(sums.items()):
-            leaves = tf.nest.flatten(part)
-            deviation = own["noise_multiplier"] * self._unit(name, sum(math.prod(leaf.shape) for leaf in leaves))
-            part_key = tf.random.experimental.stateless_fold_in(own["seed"], place)
-            released = []
-            for number, leaf in enumerate(leaves):
-                key = tf.random.experimental.stateless_fold_in(part_key, number)
-                noise = deviation * self._noise(leaf.shape.as_list(), key, own["round"])
-                released.append((leaf + noise) / self._expected_users)
-            mean[name] = tf.nest.pack_sequence_as(part, released)
-        return mean
+        released = noised_sums(
+            sums,
+            lambda name, numbers: own["noise_multiplier"] * self._unit(name, numbers),
+            own["seed"],
+            lambda shape, key: self._noise(shape, key, own["round"]),
+        )
+        return tf.nest.map_structure(lambda total: total / self._expected_users, released)
+
+
+@tf.autograph.experimental.do_not_convert
+def noised_sums(
+    sums: collections.OrderedDict[str, Any],
+    deviation: Callable[[str, int], tf.Tensor | float],
+    key: tf.Tensor,
+    draw: Callable[[list[int], tf.Tensor], tf.Tensor],
+) -> collections.OrderedDict[str, Any]:
+    """Sums over users with noise on every number.
+
+    Args:
+        sums: By part, of float32.
+        deviation: From a part's name and its number of numbers to the standard deviation.
+        key: int32 [2], from which keys of tensors are folded.
+        draw: From a shape and a key, int32 [2], to standard normal numbers.
+    """
+    noisy = collections.OrderedDict()
+    for place, (name, part) in enumerate(sums.items()):
+        leaves = tf.nest.flatten(part)
+        scale = deviation(name, sum(math.prod(leaf.shape) for leaf in leaves))
+        part_key = tf.random.experimental.stateless_fold_in(key, place)
+        keys = [tf.random.experimental.stateless_fold_in(part_key, number) for number in range(len(leaves))]
+        released = [
+            leaf + scale * draw(leaf.shape.as_list(), leaf_key) for leaf, leaf_key in zip(leaves, keys, strict=True)
+        ]
+        noisy[name] = tf.nest.pack_sequence_as(part, released)
+    return noisy
 
 
 def laplace_uploads(scales: Mapping[str, float]) -> contributions.UploadNoise:

@@ -5,7 +5,8 @@ the user has. In each round every user takes part with the sampling probability,
 stay secret. One round is a Gaussian mechanism whose sensitivity to a user is 1 and whose standard deviation is the
 noise multiplier; rounds are composed adaptively, so every model on the way may be published. PLD (Koskela et al. 2020;
 Doroshenko et al. 2022) is the tight account and never below the truth, RDP (Mironov 2017; Mironov et al. 2019) an upper
-bound to compare it with.
+bound to compare it with. Where silos add noise to their own steps (`private_silos`), a silo's users are the data set,
+and its steps the rounds.
 
 Tree aggregation, DP-FTRL (Kairouz et al. 2021, https://arxiv.org/abs/2103.00039). Nothing is assumed of how cohorts are
 drawn, but a user is in at most one cohort of an epoch, and each epoch begins a new tree. Neighbouring data sets differ

@@ -59,12 +59,40 @@ class SiloTraining:
 
 
 @dataclasses.dataclass(frozen=True)
+class Step:
+    """What a mini-batch gives.
+
+    Attributes:
+        loss: float32 [], its loss times its weight.
+        weight: float32 [], e.g. its number of ratings.
+        gradients: Of its mean loss and of the penalty, in the order of `TagAware.trainable_weights`.
+    """
+
+    loss: tf.Tensor
+    weight: tf.Tensor
+    gradients: list[tf.Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class MiniBatches:
+    """What a silo's data set holds, and how one of its elements is differentiated.
+
+    Attributes:
+        blocks_type: Of the data set.
+        differentiate: From all weights, a mini-batch and the number of the epoch, int32 from 0, to a step.
+    """
+
+    blocks_type: tff.SequenceType
+    differentiate: Callable[[list[tf.Tensor], Block, tf.Tensor], Step]
+
+
+@dataclasses.dataclass(frozen=True)
 class _Trained:
-    """Of a silo, after its epochs: all weights; its mean squared error over the first epoch; its number of ratings."""
+    """Of a silo, after its epochs: all weights; its mean loss over the first epoch; the weight of that epoch."""
 
     weights: list[tf.Tensor]
     loss: tf.Tensor
-    num_ratings: tf.Tensor
+    weight: tf.Tensor
 
 
 def build_silo_tag_aware(
@@ -72,6 +100,7 @@ def build_silo_tag_aware(
     silo: SiloTraining,
     server_optimizer: tff.learning.optimizers.Optimizer,
     aggregator: aggregators.UserMeanFactory | None = None,
+    mini_batches: MiniBatches | None = None,
 ) -> tff.learning.templates.LearningProcess:
     """Builds `(<state@SERVER, {<items=int32[?,?],ratings=float32[?,?],seed=int32[?]>*}@CLIENTS> -> <state, metrics>)`.
 
@@ -85,11 +114,13 @@ def build_silo_tag_aware(
         server_optimizer: Sees minus the mean change of the weights.
         aggregator: From silos, in place of users, to their mean; plain by default. Of the parts that it may bound,
             `query` is the change of the rating tower and `items` that of the item tower.
+        mini_batches: Of a silo; by default `open_batches`. A silo weighs what its mini-batches weigh together.
     """
     aggregator = aggregator or aggregators.PlainMeanFactory()
+    mini_batches = mini_batches or open_batches(model)
     initial_weights = stages.initial_model_weights(model)
     distributor = tff.learning.templates.build_broadcast_process(initial_weights.type_signature.result)
-    client_work = build_silo_work(model, silo, aggregator.encode)
+    client_work = build_silo_work(model, silo, aggregator.encode, mini_batches)
     result_type = client_work.next.type_signature.result.result.member
     aggregation = aggregator.create(result_type.update, result_type.update_weight)
     finalizer = build_silo_finalizer(model, server_optimizer, aggregation.next.type_signature.result.result.member)
@@ -116,7 +147,8 @@ def fine_tune(
     )
     held = [{name: block[name] for name in spec} for block in blocks]
     dataset = tf.data.Dataset.from_generator(lambda: iter(held), output_signature=dict(spec))
-    train = tf.function(lambda sent: _train(model, silo, sent, dataset, tf.constant(0)).weights)
+    mini_batches = open_batches(model)
+    train = tf.function(lambda sent: _train(model, silo, mini_batches, sent, dataset, tf.constant(0)).weights)
     return [value.numpy() for value in train([tf.convert_to_tensor(value) for value in weights])]
 
 
@@ -131,17 +163,37 @@ def mixture(global_weights: Sequence[np.ndarray], local: Sequence[np.ndarray], s
     return [(1 - share) * one + share * other for one, other in zip(global_weights, local, strict=True)]
 
 
+def open_batches(model: TagAware) -> MiniBatches:
+    """Blocks of users that weigh their numbers of ratings, and gradients of `TagAware.compute_loss`."""
+
+    @tf.autograph.experimental.do_not_convert
+    def differentiate(weights: list[tf.Tensor], block: Block, epoch: tf.Tensor) -> Step:
+        seeds = tag_aware.seeds_at(block, epoch)
+        count = tf.reduce_sum(tf.cast(block["items"] >= 0, tf.float32))
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(weights)
+            items, tower = tag_aware.split_weights(model, weights)
+            losses = model.rating_tower.losses(tower, model.item_table(items), block["items"], block["ratings"], seeds)
+            squares = tf.reduce_sum(losses)
+            loss = tf.math.divide_no_nan(squares, count) + model.penalties.penalty(items | tower) / model.num_ratings
+        gradients = tape.gradient(loss, weights, unconnected_gradients="zero")
+        return Step(squares, count, [tf.convert_to_tensor(value) for value in gradients])
+
+    return MiniBatches(tag_aware.block_type(), differentiate)
+
+
 def build_silo_work(
-    model: TagAware, silo: SiloTraining, encode: contributions.Encode | None
+    model: TagAware, silo: SiloTraining, encode: contributions.Encode | None, mini_batches: MiniBatches
 ) -> tff.learning.templates.ClientWorkProcess:
     """`(<rounds=int32@SERVER, weights@CLIENTS, blocks@CLIENTS> -> <rounds, ClientResult@CLIENTS, ()>)`."""
     weights_type = stages.initial_model_weights(model).type_signature.result
 
-    @tff.tensorflow.computation(weights_type, tag_aware.block_type(), np.int32)
+    @tff.tensorflow.computation(weights_type, mini_batches.blocks_type, np.int32)
     def work(weights: Any, blocks: Any, round_number: Any) -> tff.learning.templates.ClientResult:
         @tf.function
         def change(sent: list[tf.Tensor], blocks: Any, round_number: tf.Tensor) -> Any:
-            return _contribution(model, silo, encode, sent, _train(model, silo, sent, blocks, round_number))
+            trained = _train(model, silo, mini_batches, sent, blocks, round_number)
+            return _contribution(model, silo, encode, sent, trained)
 
         update = change(list(weights.trainable), blocks, round_number)
         weight = update.pop("weight")
@@ -158,7 +210,7 @@ def build_silo_work(
     @tff.federated_computation(
         initialize.type_signature.result,
         tff.FederatedType(weights_type, tff.CLIENTS),
-        tff.FederatedType(tag_aware.block_type(), tff.CLIENTS),
+        tff.FederatedType(mini_batches.blocks_type, tff.CLIENTS),
     )
     def next_fn(round_number: Any, weights: Any, blocks: Any) -> Any:
         result = tff.federated_map(work, (weights, blocks, tff.federated_broadcast(round_number)))
@@ -194,21 +246,35 @@ def _specs(model: TagAware) -> list[tf.TensorSpec]:
 
 
 def _train(
-    model: TagAware, silo: SiloTraining, sent: list[tf.Tensor], blocks: tf.data.Dataset, round_number: tf.Tensor
+    model: TagAware,
+    silo: SiloTraining,
+    mini_batches: MiniBatches,
+    sent: list[tf.Tensor],
+    blocks: tf.data.Dataset,
+    round_number: tf.Tensor,
 ) -> _Trained:
     """The silo's epochs; inside a `tf.function`, whose loops it needs."""
     optimizer = silo.build_optimizer(silo.learning_rate)
     state = _with_rate(optimizer, optimizer.initialize(_specs(model)), silo, round_number)
     weights = list(sent)
-    errors, num_ratings = tf.constant(0.0), tf.constant(0.0)
+    loss, weight = tf.constant(0.0), tf.constant(0.0)
     for epoch in tf.range(silo.epochs):
         first = tf.cast(tf.equal(epoch, 0), tf.float32)
         for block in iter(blocks):
-            squares, count, gradients = _gradients(model, silo, sent, weights, block, epoch)
-            state, weights = optimizer.next(state, weights, gradients)
-            errors += first * squares
-            num_ratings += first * count
-    return _Trained(weights, tf.math.divide_no_nan(errors, num_ratings), num_ratings)
+            step = mini_batches.differentiate(weights, block, epoch)
+            state, weights = optimizer.next(state, weights, _pulled(silo, step.gradients, weights, sent))
+            loss += first * step.loss
+            weight += first * step.weight
+    return _Trained(weights, tf.math.divide_no_nan(loss, weight), weight)
+
+
+@tf.autograph.experimental.do_not_convert
+def _pulled(
+    silo: SiloTraining, gradients: list[tf.Tensor], weights: list[tf.Tensor], sent: list[tf.Tensor]
+) -> list[tf.Tensor]:
+    """Gradients with that of FedProx's term."""
+    pulled = zip(gradients, weights, sent, strict=True)
+    return [gradient + silo.proximal * (now - before) for gradient, now, before in pulled]
 
 
 @tf.autograph.experimental.do_not_convert
@@ -223,29 +289,6 @@ def _with_rate(
 
 
 @tf.autograph.experimental.do_not_convert
-def _gradients(
-    model: TagAware,
-    silo: SiloTraining,
-    sent: list[tf.Tensor],
-    weights: list[tf.Tensor],
-    block: Block,
-    epoch: tf.Tensor,
-) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
-    """Of a mini-batch: sum of squared errors, number of ratings, gradients of `TagAware.compute_loss` and FedProx's."""
-    seeds = tag_aware.seeds_at(block, epoch)
-    count = tf.reduce_sum(tf.cast(block["items"] >= 0, tf.float32))
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(weights)
-        items, tower = tag_aware.split_weights(model, weights)
-        losses = model.rating_tower.losses(tower, model.item_table(items), block["items"], block["ratings"], seeds)
-        squares = tf.reduce_sum(losses)
-        loss = tf.math.divide_no_nan(squares, count) + model.penalties.penalty(items | tower) / model.num_ratings
-    gradients = [tf.convert_to_tensor(value) for value in tape.gradient(loss, weights, unconnected_gradients="zero")]
-    pulled = zip(gradients, weights, sent, strict=True)
-    return squares, count, [gradient + silo.proximal * (now - before) for gradient, now, before in pulled]
-
-
-@tf.autograph.experimental.do_not_convert
 def _contribution(
     model: TagAware,
     silo: SiloTraining,
@@ -253,16 +296,16 @@ def _contribution(
     sent: list[tf.Tensor],
     trained: _Trained,
 ) -> collections.OrderedDict[str, Any]:
-    """What a silo sends: weighted by its ratings, bounded and encoded."""
+    """What a silo sends: weighted, bounded and encoded."""
     changes = [after - before for after, before in zip(trained.weights, sent, strict=True)]
     if silo.clip_norm is not None:
         changes, _ = tf.clip_by_global_norm(changes, silo.clip_norm)
-    items, tower = tag_aware.split_weights(model, [trained.num_ratings * change for change in changes])
+    items, tower = tag_aware.split_weights(model, [trained.weight * change for change in changes])
     parts: collections.OrderedDict[str, Any] = collections.OrderedDict(
         query=collections.OrderedDict(tower),
         items=collections.OrderedDict(items),
-        loss=trained.num_ratings * trained.loss,
-        weight=trained.num_ratings,
+        loss=trained.weight * trained.loss,
+        weight=trained.weight,
     )
     if encode is None:
         return parts

@@ -27,7 +27,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_rec.federated import aggregators, contributions, row_release, stages, table_codings
+from tff_rec.federated import adaptive_clipping, aggregators, contributions, row_release, stages, table_codings
 from tff_rec.models.objectives import Block
 from tff_rec.models.two_tower import TwoTower
 
@@ -55,6 +55,7 @@ def build_split_two_tower(
     optimizers: stages.ServerOptimizers,
     aggregator: aggregators.UserMeanFactory | None = None,
     transport: Transport = WHOLE_TABLE,
+    clipping: adaptive_clipping.AdaptiveClipping | None = None,
 ) -> tff.learning.templates.LearningProcess:
     """Builds the process `(<state@SERVER, {<history=int32[?,?], seed=int32[?], …>*}@CLIENTS> -> <state, metrics>)`.
 
@@ -69,7 +70,13 @@ def build_split_two_tower(
             candidate tower.
         aggregator: From users to their mean; plain by default.
         transport: Of the item vectors.
+        clipping: Clip norms that move from round to round, of which those of `training` are multiples: 1.
+
+    Raises:
+        ValueError: There are adaptive clip norms, and others than 1 in `training`.
     """
+    if clipping is not None:
+        adaptive_clipping.check_unit_norms(training.query_clip_norm, training.item_clip_norm)
     aggregator = released(aggregator or aggregators.PlainMeanFactory(), transport)
     num_items = model.candidate_tower.num_items
 
@@ -79,7 +86,8 @@ def build_split_two_tower(
 
     def block_sum(sent: Any, block: Block) -> collections.OrderedDict[str, Any]:
         received = contributions.ReceivedItems(num_items, transport.coding.decode(sent["items"]))
-        return released_block_sum(training, aggregator, transport, sent["query"], received, block)
+        units = sent.get(adaptive_clipping.NORMS)
+        return released_block_sum(training, aggregator, transport, sent["query"], received, block, units)
 
     return stages.compose(
         model,
@@ -89,6 +97,7 @@ def build_split_two_tower(
         block_sum=block_sum,
         sums=sums(model, transport),
         candidate_gradients=candidate_gradients(model),
+        clipping=clipping,
     )
 
 
@@ -106,9 +115,10 @@ def released_block_sum(
     query: stages.Named,
     received: contributions.ReceivedItems,
     block: Block,
+    units: contributions.Units | None = None,
 ) -> collections.OrderedDict[str, Any]:
     """`contributions.block_sum`, and who asked for what where a minimum of requesters has to be met."""
-    total = contributions.block_sum(training, aggregator.encode, query, received, block)
+    total = contributions.block_sum(training, aggregator.encode, query, received, block, units)
     if transport.minimum_requesters > 1:
         rows = training.objective.rows(block, received.num_items)
         if rows is None:

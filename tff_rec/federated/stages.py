@@ -14,6 +14,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 import tensorflow_recommenders as tfrs
 
+from tff_rec.federated import adaptive_clipping
 from tff_rec.federated.aggregators import UserMeanFactory
 from tff_rec.models import layers
 from tff_rec.models.objectives import Block
@@ -44,6 +45,7 @@ def compose(
     block_sum: BlockSum,
     sums: Sums,
     candidate_gradients: CandidateGradients,
+    clipping: adaptive_clipping.AdaptiveClipping | None = None,
 ) -> tff.learning.templates.LearningProcess:
     """Builds `(<state@SERVER, {<history=int32[?,?], seed=int32[?]>*}@CLIENTS> -> <state, metrics>)`.
 
@@ -57,16 +59,56 @@ def compose(
         sums: Shapes and types of what is summed. Floats become integers where the aggregator encodes.
         candidate_gradients: From the candidate tower's weights and the mean over users, at the server, to the
             gradients of those weights.
+        clipping: As in `compose_users`.
     """
-    distributor = build_distributor(model, what_is_sent)
+    return compose_users(
+        initial_model_weights(model),
+        build_distributor(model, what_is_sent),
+        block_type(model),
+        block_sum,
+        sums,
+        aggregator,
+        lambda mean_type: build_finalizer(model, optimizers, mean_type, candidate_gradients),
+        clipping,
+    )
+
+
+def compose_users(
+    initial_weights: tff.Computation,
+    distributor: tff.learning.templates.DistributionProcess,
+    blocks_type: tff.SequenceType,
+    block_sum: BlockSum,
+    sums: Sums,
+    aggregator: UserMeanFactory,
+    finalizer_of_mean: Callable[[tff.Type], tff.learning.templates.FinalizerProcess],
+    clipping: adaptive_clipping.AdaptiveClipping | None,
+) -> tff.learning.templates.LearningProcess:
+    """The learning process of a model that blocks of users train.
+
+    Args:
+        initial_weights: `( -> ModelWeights)`.
+        distributor: From weights to what every device gets.
+        blocks_type: Of a TFF client's data.
+        block_sum: As in `compose`; with `clipping` what was sent has the norms beside.
+        sums: As in `compose`.
+        aggregator: From users to their mean; with `clipping` of one part more.
+        finalizer_of_mean: From the type of the mean to the finalizer.
+        clipping: Moves the clip norms from round to round; None where they are fixed.
+    """
+    if clipping is not None:
+        initial_weights = adaptive_clipping.build_initial_weights(initial_weights, clipping)
+        weights_type = initial_weights.type_signature.result
+        distributor = adaptive_clipping.build_distributor(distributor, weights_type)
+        sums = collections.OrderedDict(sums, **{adaptive_clipping.BELOW: adaptive_clipping.BELOW_SPEC})
     zeros = zero_sums(sums, tf.float32 if aggregator.encode is None else tf.int64)
-    client_work = build_client_work(distributor, block_type(model), block_sum, zeros)
+    client_work = build_client_work(distributor, blocks_type, block_sum, zeros)
     result_type = client_work.next.type_signature.result.result.member
     aggregation = aggregator.create(result_type.update, result_type.update_weight)
-    mean_type = aggregation.next.type_signature.result.result.member
-    finalizer = build_finalizer(model, optimizers, mean_type, candidate_gradients)
+    finalizer = finalizer_of_mean(aggregation.next.type_signature.result.result.member)
+    if clipping is not None:
+        finalizer = adaptive_clipping.build_finalizer(finalizer, clipping, weights_type)
     return tff.learning.templates.compose_learning_process(
-        initial_model_weights(model), distributor, client_work, aggregation, finalizer
+        initial_weights, distributor, client_work, aggregation, finalizer
     )
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_rec.federated import aggregators, by_user, contributions, stages
+from tff_rec.federated import adaptive_clipping, aggregators, by_user, contributions, stages
 from tff_rec.models import layers
 from tff_rec.models.objectives import Block
 from tff_rec.models.rating_towers import RatingTower, rows_of
@@ -81,6 +81,7 @@ def build_tag_aware(
     local: LocalRatings,
     optimizers: stages.ServerOptimizers,
     aggregator: aggregators.UserMeanFactory | None = None,
+    clipping: adaptive_clipping.AdaptiveClipping | None = None,
 ) -> tff.learning.templates.LearningProcess:
     """Builds `(<state@SERVER, {<items=int32[?,?],ratings=float32[?,?],seed=int32[?]>*}@CLIENTS> -> <state, metrics>)`.
 
@@ -96,21 +97,28 @@ def build_tag_aware(
             of the mean squared error and its penalty, as in centralised training.
         aggregator: From users to their mean; plain by default. Of the parts that it may bound, `query` is the rating
             tower's and `items` the table's.
+        clipping: Clip norms that move from round to round, of which those of `local` are multiples: 1.
+
+    Raises:
+        ValueError: There are adaptive clip norms, and others than 1 in `local`.
     """
-    aggregator = aggregator or aggregators.PlainMeanFactory()
-    distributor = build_distributor(model)
+    if clipping is not None:
+        adaptive_clipping.check_unit_norms(local.tower_clip_norm, local.row_clip_norm)
+    mean = aggregator or aggregators.PlainMeanFactory()
 
     def sum_of_block(sent: Any, block: Block) -> stages.Sums:
-        return block_sum(local, aggregator.encode, sent["query"], sent["items"], block)
+        units = sent.get(adaptive_clipping.NORMS)
+        return block_sum(local, mean.encode, sent["query"], sent["items"], block, units)
 
-    sums = collections.OrderedDict(query=stages.weight_shapes(model.rating_tower), items=table_shape(model))
-    zeros = stages.zero_sums(sums, tf.float32 if aggregator.encode is None else tf.int64)
-    client_work = stages.build_client_work(distributor, block_type(), sum_of_block, zeros)
-    result_type = client_work.next.type_signature.result.result.member
-    aggregation = aggregator.create(result_type.update, result_type.update_weight)
-    finalizer = build_finalizer(model, optimizers, aggregation.next.type_signature.result.result.member)
-    return tff.learning.templates.compose_learning_process(
-        stages.initial_model_weights(model), distributor, client_work, aggregation, finalizer
+    return stages.compose_users(
+        stages.initial_model_weights(model),
+        build_distributor(model),
+        block_type(),
+        sum_of_block,
+        collections.OrderedDict(query=stages.weight_shapes(model.rating_tower), items=table_shape(model)),
+        mean,
+        lambda mean_type: build_finalizer(model, optimizers, mean_type),
+        clipping,
     )
 
 
@@ -121,6 +129,7 @@ def block_sum(
     tower: layers.Weights,
     table: tf.Tensor,
     block: Block,
+    units: contributions.Units | None = None,
 ) -> stages.Sums:
     """Trains every user of a block and sums what they send; plain TensorFlow.
 
@@ -131,26 +140,35 @@ def block_sum(
         table: float32 [items, width] as sent, of which a device reads the rows of its own items.
         block: `items`, int32 [users, n], each item at most once a user, padded with -1; `ratings`, float32 [users, n];
             `seed`, int32 [users], what each device draws its dropout from.
+        units: As in `contributions.block_sum`.
 
     Returns:
         `query`: by name, the sum over users of weight × mean gradient of the rating tower; `items`: [items, width], the
         same of the table; `loss`: the sum of weight × mean squared error at the first step; `weight`: the sum of
-        weights. Float32, or int64 where encoded.
+        weights; with units `below`, as in `contributions.block_sum`. Float32, or int64 where encoded.
     """
     counts = tf.reduce_sum(tf.cast(block["items"] >= 0, tf.float32), axis=1)
     weights = local.weighting(counts)
     # From the sum over a user's ratings to its weighted mean.
     shares = tf.math.divide_no_nan(weights, counts)
+    numbers = {"weight": weights}
     if _apart(local, encode):
         gradients, rows, losses = _train(local, tower, table, block)
-        query = _sum_tower(encode, gradients, _bounded(gradients.values(), shares, local.tower_clip_norm, weights))
-        items = _sum_rows(encode, block, rows, _bounded([rows], shares, local.row_clip_norm, weights), table.shape[0])
+        tower_shares, row_shares = (
+            (shares, shares) if units is None else (shares / units[name] for name in adaptive_clipping.PARTS)
+        )
+        tower_scale = _scale(gradients.values(), tower_shares, local.tower_clip_norm, weights)
+        row_scale = _scale([rows], row_shares, local.row_clip_norm, weights)
+        query = _sum_tower(encode, gradients, tower_shares * tower_scale)
+        items = _sum_rows(encode, block, rows, row_shares * row_scale, table.shape[0])
+        if units is not None:
+            numbers[adaptive_clipping.BELOW] = contributions.below_halves([tower_scale, row_scale], weights)
     else:
         query, items, losses = _differentiate(local, tower, table, block, shares)
-    sums: stages.Sums = collections.OrderedDict(query=query, items=items)
     mean_losses = contributions.bounded_losses(tf.math.divide_no_nan(losses, counts), local.loss_bound)
-    for name, values in (("loss", mean_losses * weights), ("weight", weights)):
-        sums[name] = tf.reduce_sum(values) if encode is None else by_user.integer_sum(encode(name, values))
+    numbers["loss"] = mean_losses * weights
+    sums: stages.Sums = collections.OrderedDict(query=query, items=items)
+    contributions.add_numbers(sums, numbers, encode)
     return contributions.sent_sums(sums, local.upload_noise, encode, block)
 
 
@@ -214,8 +232,8 @@ def build_finalizer(
     @tf.function
     def step(state: Any, weights: Any, mean: Any) -> Any:
         items, tower = split_weights(model, weights.trainable)
-        item_gradients = _penalised(model, items, pull_back(model, items, mean["items"]))
-        tower_gradients = _penalised(model, tower, mean["query"])
+        item_gradients = penalised(model, items, pull_back(model, items, mean["items"]))
+        tower_gradients = penalised(model, tower, mean["query"])
         tower_state, new_tower = optimizers.query.next(state[0], list(tower.values()), tower_gradients)
         item_state, new_items = optimizers.candidate.next(state[1], list(items.values()), item_gradients)
         new_weights = tff.learning.models.ModelWeights(list(new_items) + list(new_tower), [])
@@ -234,15 +252,15 @@ def pull_back(model: TagAware, items: stages.Named, table_gradient: tf.Tensor) -
     return {name: tf.convert_to_tensor(value) for name, value in gradients.items()}
 
 
+def penalised(model: TagAware, weights: stages.Named, gradients: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
+    """Gradients of the mean squared error with those of the penalty a rating, in the weights' order."""
+    factors = {name: 2.0 * model.penalties.of(name) / model.num_ratings for name in weights}
+    return [gradients[name] + factors[name] * weights[name] for name in weights]
+
+
 def table_shape(model: TagAware) -> tf.TensorSpec:
     """Of the item tower's table: float32 [items, 2 + 2 · dimension]."""
     return tf.TensorSpec([model.item_tower.num_items, 2 + 2 * model.item_tower.dimension])
-
-
-def _penalised(model: TagAware, weights: stages.Named, gradients: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
-    """Gradients of the mean squared error, and of the penalty a rating, in the weights' order."""
-    factors = {name: 2.0 * model.penalties.of(name) / model.num_ratings for name in weights}
-    return [gradients[name] + factors[name] * weights[name] for name in weights]
 
 
 def _apart(local: LocalRatings, encode: contributions.Encode | None) -> bool:
@@ -294,12 +312,12 @@ def _train(
     return means, rows, all_losses[0]
 
 
-def _bounded(gradients: Iterable[tf.Tensor], shares: tf.Tensor, norm: float | None, weights: tf.Tensor) -> tf.Tensor:
-    """Shares, [users], made smaller where share × gradients, [users, ...], would be longer than norm × weight."""
+def _scale(gradients: Iterable[tf.Tensor], shares: tf.Tensor, norm: float | None, weights: tf.Tensor) -> tf.Tensor:
+    """Factor, [users], that brings share × gradients, [users, ...], to at most norm × weight."""
     if norm is None:
-        return shares
+        return tf.ones_like(shares)
     squares = [tf.reduce_sum(tf.square(value), axis=range(1, value.shape.rank)) for value in gradients]
-    return shares * by_user.clip_scale(tf.add_n(squares) * tf.square(shares), norm * weights)
+    return by_user.clip_scale(tf.add_n(squares) * tf.square(shares), norm * weights)
 
 
 def _sum_tower(encode: contributions.Encode | None, gradients: stages.Named, shares: tf.Tensor) -> stages.Named:

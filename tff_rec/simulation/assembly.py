@@ -62,20 +62,21 @@ def build_process(
     config: TwoTowerConfig, model: two_tower.TwoTower, ledger: Ledger | None = None
 ) -> tff.learning.templates.LearningProcess:
     """The split learning process of the options; with differential privacy it needs the run's ledger."""
-    training = config.training
+    training, local = config.training, local_training(config, model)
     private = privacy_assembly.private_mean(
         config.privacy,
         ledger,
         aggregator(config, model),
-        query_clip_norm=training.query_clip_norm,
-        item_clip_norm=training.item_clip_norm,
+        query_clip_norm=local.query_clip_norm,
+        item_clip_norm=local.item_clip_norm,
         clients_per_round=training.clients_per_round,
         seed=config.seed,
     )
-    parts = local_training(config, model), server_optimizers(training), private
+    parts = local, server_optimizers(training), private
     transport = split_two_tower.Transport(_CODINGS[config.transport.coding], config.transport.minimum_requesters)
     if config.transport.items != "select":
-        return split_two_tower.build_split_two_tower(model, *parts, transport)
+        clipping = privacy_assembly.clipping(config.privacy, training.query_clip_norm, training.item_clip_norm)
+        return split_two_tower.build_split_two_tower(model, *parts, transport, clipping)
     # A TFF client asks for the rows of all its users together, at most the whole table.
     per_user = (config.model.max_length + 1) * (1 + config.transport.decoys) + config.transport.fresh_rows
     users = math.ceil(config.training.clients_per_round / config.training.tff_clients) + users_per_block(config, model)
@@ -86,10 +87,7 @@ def build_process(
 def local_training(config: TwoTowerConfig, model: two_tower.TwoTower) -> contributions.LocalTraining:
     """What a device does."""
     training = config.training
-    query_clip, item_clip = training.query_clip_norm, training.item_clip_norm
-    if training.aggregation != "plain":
-        # Integers need a range: a norm that training stays under unless the options say otherwise.
-        query_clip, item_clip = query_clip or _DEFAULT_CLIP_NORM, item_clip or _DEFAULT_CLIP_NORM
+    query_clip, item_clip = _sent_norms(config)
     return contributions.LocalTraining(
         query_tower=model.query_tower,
         objective=model.objective,
@@ -103,15 +101,26 @@ def local_training(config: TwoTowerConfig, model: two_tower.TwoTower) -> contrib
     )
 
 
+def _sent_norms(config: TwoTowerConfig) -> tuple[float | None, float | None]:
+    """Bounds on the query part and on the item part of what a device sends."""
+    training = config.training
+    query_clip, item_clip = training.query_clip_norm, training.item_clip_norm
+    if training.aggregation != "plain":
+        # Integers need a range: a norm that training stays under unless the options say otherwise.
+        query_clip, item_clip = query_clip or _DEFAULT_CLIP_NORM, item_clip or _DEFAULT_CLIP_NORM
+    return privacy_assembly.sent_norm(config.privacy, query_clip), privacy_assembly.sent_norm(config.privacy, item_clip)
+
+
 def aggregator(config: TwoTowerConfig, model: two_tower.TwoTower) -> aggregators.UserSumFactory:
     """Plain mean, secure sum or ring, before any noise."""
     training = config.training
     most_users = config.privacy.largest_cohort(training.clients_per_round)
-    if training.aggregation == "plain":
+    query_clip, item_clip = _sent_norms(config)
+    if training.aggregation == "plain" or query_clip is None or item_clip is None:
         return aggregators.PlainMeanFactory()
     bounds = aggregators.weighted_bounds(
-        query_bound=training.query_clip_norm or _DEFAULT_CLIP_NORM,
-        item_bound=training.item_clip_norm or _DEFAULT_CLIP_NORM,
+        query_bound=query_clip,
+        item_bound=item_clip,
         weight_bound=float(config.model.max_length + 1) if training.weighting == "positives" else 1.0,
         loss_bound=_LOSS_BOUND,
         bits=training.secure_bits,

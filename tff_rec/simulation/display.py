@@ -8,7 +8,7 @@ from rich import progress, table
 from rich.console import Console
 
 from tff_rec.simulation.privacy_ledger import Ledger
-from tff_rec.simulation.rounds import Round
+from tff_rec.simulation.rounds import ClipNorms, Round
 
 _SMOOTHING = 0.9
 
@@ -33,6 +33,7 @@ class RoundDisplay:
         self._seconds: float | None = None
         self._validation = "not yet"
         self._privacy = ""
+        self._norms = ""
         self._live: progress.Progress | None = None
 
     @contextlib.contextmanager
@@ -63,6 +64,13 @@ class RoundDisplay:
         self._privacy = f"  {ledger.describe(number)}"
         return ledger.record(number)
 
+    def clip(self, norms: ClipNorms) -> dict[str, Any]:
+        """Clip norms that move, for the lines that follow and for the round's record."""
+        if not norms:
+            return {}
+        self._norms = f"  clip norms {', '.join(f'{norm:.4g} ({name})' for name, norm in norms.items())}"
+        return {"clip_norms": norms}
+
     def show(self, done: Round) -> None:
         """Brings the display up to date after a round of the two-tower simulation."""
         if done.validation is not None:
@@ -84,7 +92,7 @@ class RoundDisplay:
             before = round_seconds if self._seconds is None else self._seconds
             self._seconds = _SMOOTHING * before + (1 - _SMOOTHING) * round_seconds
         seconds = round_seconds if self._seconds is None else self._seconds
-        line = f"{words}  {1000 * seconds / self._clients:.2f} ms/user{self._privacy}"
+        line = f"{words}  {1000 * seconds / self._clients:.2f} ms/user{self._norms}{self._privacy}"
         if self._live is not None:
             self._live.update(progress.TaskID(0), completed=number, description=line)
         elif self._worth_a_line(number, looked):

@@ -21,9 +21,9 @@ class PrivacyConfig:
     """Differential privacy of users; the clip norms of the training bound what a user contributes.
 
     Attributes:
-        mechanism: none; gaussian noise on the sum over Poisson cohorts; tree: correlated noise (DP-FTRL) for cohorts
-            that are not sampled; local-laplace: noise on every upload as published, which protects no user's uploads
-            together.
+        mechanism: none; gaussian noise on the sum over Poisson cohorts, with silos by each on its own steps; tree:
+            correlated noise (DP-FTRL) for cohorts that are not sampled; local-laplace: noise on every upload as
+            published, which protects no user's uploads together.
         target_epsilon: Budget of user-level epsilon. Without a noise multiplier the noise is solved for all rounds.
         noise_multiplier: Standard deviation of the noise over what one user can change; of local-laplace the scale over
             the clip norm.
@@ -31,6 +31,13 @@ class PrivacyConfig:
         loss_bound: Largest loss that a user reports; by default 16 nats, of ratings 16.
         loss_share: Of the budget, for the noised training loss; the rest is shared by the model's parts.
         item_share: Of that rest, for the item part; the query or rating tower has what is left.
+        clipping: fixed: clip norms are those of the training. adaptive: they begin there and follow a quantile of the
+            norms of users, which is learnt privately.
+        clip_quantile: adaptive: share of users whose norm should be below the clip norm.
+        clip_share: adaptive: share of the budget for the count of those users.
+        shrinkage: gaussian: how much of the noise the server takes off the mean over rounds of item gradients, which
+            costs no privacy (James-Stein); 0 for neither mean nor shrinking, about 1 for all that is expected.
+        shrinkage_momentum: Share of that mean so far in the new one.
     """
 
     mechanism: Literal["none", "gaussian", "tree", "local-laplace"] = "none"
@@ -40,16 +47,22 @@ class PrivacyConfig:
     loss_bound: float = 16.0
     loss_share: float = 0.01
     item_share: float = 0.5
+    clipping: Literal["fixed", "adaptive"] = "fixed"
+    clip_quantile: float = 0.5
+    clip_share: float = 0.01
+    shrinkage: float = 0.0
+    shrinkage_momentum: float = 0.9
 
     def __post_init__(self) -> None:
         for name in ("target_epsilon", "noise_multiplier", "loss_bound"):
             number = getattr(self, name)
             if number is not None and not 0 < number < math.inf:
                 raise InputError(f"--privacy.{name.replace('_', '-')} is {number}; give a positive number.")
-        for name in ("delta", "loss_share", "item_share"):
+        for name in ("delta", "loss_share", "item_share", "clip_quantile", "clip_share"):
             number = getattr(self, name)
             if number is not None and not 0 < number < 1:
                 raise InputError(f"--privacy.{name.replace('_', '-')} is {number}; give a number between 0 and 1.")
+        self._check_shrinkage()
         if self.mechanism == "none" and (self.target_epsilon or self.noise_multiplier or self.delta):
             raise InputError("--privacy options need a mechanism; add --privacy.mechanism gaussian or tree.")
         if self.mechanism != "none" and not (self.target_epsilon or self.noise_multiplier):
@@ -59,6 +72,25 @@ class PrivacyConfig:
             )
         if self.mechanism == "local-laplace" and self.delta is not None:
             raise InputError("--privacy.mechanism local-laplace has no δ; leave --privacy.delta out.")
+        if self.adaptive and not self.central:
+            raise InputError(
+                "--privacy.clipping adaptive learns norms from noised counts; add --privacy.mechanism gaussian or tree."
+            )
+        if self.adaptive and self.loss_share + self.clip_share >= 1:
+            raise InputError(
+                "--privacy.loss-share and --privacy.clip-share leave nothing to the model; make them smaller."
+            )
+
+    def _check_shrinkage(self) -> None:
+        if not 0 <= self.shrinkage < math.inf:
+            raise InputError(f"--privacy.shrinkage is {self.shrinkage}; give 0 or a positive number.")
+        if not 0 <= self.shrinkage_momentum < 1:
+            raise InputError(f"--privacy.shrinkage-momentum is {self.shrinkage_momentum}; give 0 or more, below 1.")
+        if self.shrinkage and (self.mechanism != "gaussian" or self.adaptive):
+            raise InputError(
+                "--privacy.shrinkage needs noise that is new each round and of one size: --privacy.mechanism gaussian "
+                "with --privacy.clipping fixed."
+            )
 
     @property
     def central(self) -> bool:
@@ -66,11 +98,17 @@ class PrivacyConfig:
         return self.mechanism in ("gaussian", "tree")
 
     @property
+    def adaptive(self) -> bool:
+        """Whether clip norms move."""
+        return self.clipping == "adaptive"
+
+    @property
     def shares(self) -> dict[str, float]:
-        """Shares of the budget of the parts `query`, `items` and `loss`; they add up to 1."""
-        rest = 1.0 - self.loss_share
+        """Shares of the budget of the parts `query`, `items`, `loss` and, if adaptive, `below`; they add up to 1."""
+        counts = {"below": self.clip_share} if self.adaptive else {}
+        rest = 1.0 - self.loss_share - sum(counts.values())
         items = rest * self.item_share
-        return {"query": rest - items, "items": items, "loss": self.loss_share}
+        return {"query": rest - items, "items": items, "loss": self.loss_share, **counts}
 
     def largest_cohort(self, clients_per_round: int) -> int:
         """Users that a cohort exceeds with a probability below 1e-11, by Chernoff's bound, or never."""
@@ -110,12 +148,31 @@ def check_tag_aware(config: "TagAwareConfig") -> None:
         return
     chosen = f"--privacy.mechanism {privacy.mechanism}"
     if config.num_silos:
-        raise InputError(f"{chosen} protects users who are clients themselves; leave --clients at users.")
+        _check_silos(config, chosen)
+        return
     if training.row_clip_norm is None or training.tower_clip_norm is None:
         raise InputError(
             f"{chosen} needs a bound on each user: give --training.row-clip-norm and --training.tower-clip-norm."
         )
     _check_sums(privacy, training.aggregation)
+
+
+def _check_silos(config: "TagAwareConfig", chosen: str) -> None:
+    if config.privacy.mechanism != "gaussian":
+        raise InputError(f"{chosen} is for users who are clients; with --clients {config.clients} choose gaussian.")
+    if config.privacy.adaptive:
+        raise InputError(
+            f"--privacy.clipping adaptive follows the norms of a cohort of users; with --clients {config.clients} "
+            "leave it at fixed."
+        )
+    if config.privacy.shrinkage:
+        raise InputError(
+            f"--privacy.shrinkage is for a server that adds noise; with --clients {config.clients} leave it at 0."
+        )
+    if config.silo.row_clip_norm is None or config.silo.tower_clip_norm is None:
+        raise InputError(
+            f"{chosen} needs a bound on each user of a silo: give --silo.row-clip-norm and --silo.tower-clip-norm."
+        )
 
 
 def _check_sums(privacy: PrivacyConfig, aggregation: str) -> None:

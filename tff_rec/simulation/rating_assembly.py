@@ -1,5 +1,6 @@
 """From options to the rating model, the learning process, a round's data and what a round sends."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from tff_rec.models import layers
 from tff_rec.models.rating_towers import ItemTower, RatingTower
 from tff_rec.models.tag_aware import Penalties, TagAware
 from tff_rec.models.two_tower import by_positives, equally
-from tff_rec.simulation import assembly, cohorts, privacy_assembly
+from tff_rec.simulation import assembly, cohorts, privacy_assembly, silo_privacy
 from tff_rec.simulation.privacy_ledger import Ledger
 from tff_rec.simulation.rating_config import ServerConfig, TagAwareConfig
 from tff_rec.simulation.rating_preparation import PreparedRatings
@@ -67,7 +68,8 @@ def build_process(
     config: TagAwareConfig, model: TagAware, ledger: Ledger | None = None
 ) -> tff.learning.templates.LearningProcess:
     """The learning process of the options: users or silos; with differential privacy it needs the run's ledger."""
-    return _build_silos(config, model) if config.num_silos else _build_users(config, model, ledger)
+    build = _build_silos if config.num_silos else _build_users
+    return build(config, model, ledger)
 
 
 def local_ratings(config: TagAwareConfig, model: TagAware) -> tag_aware.LocalRatings:
@@ -77,6 +79,8 @@ def local_ratings(config: TagAwareConfig, model: TagAware) -> tag_aware.LocalRat
     if training.aggregation == "secure":
         # Integers need a range: a norm that training stays under unless the options say otherwise.
         row_clip, tower_clip = row_clip or _DEFAULT_CLIP_NORM, tower_clip or _DEFAULT_CLIP_NORM
+    row_clip = privacy_assembly.sent_norm(config.privacy, row_clip)
+    tower_clip = privacy_assembly.sent_norm(config.privacy, tower_clip)
     return tag_aware.LocalRatings(
         rating_tower=model.rating_tower,
         local_steps=training.local_steps,
@@ -112,16 +116,28 @@ def _build_users(
         seed=config.seed,
     )
     optimizers = stages.ServerOptimizers(query=server_optimizer(training), candidate=server_optimizer(training))
-    return tag_aware.build_tag_aware(model, local, optimizers, private)
+    clipping = privacy_assembly.clipping(config.privacy, training.tower_clip_norm, training.row_clip_norm)
+    return tag_aware.build_tag_aware(model, local, optimizers, private, clipping)
 
 
-def _build_silos(config: TagAwareConfig, model: TagAware) -> tff.learning.templates.LearningProcess:
+def _build_silos(
+    config: TagAwareConfig, model: TagAware, ledger: Ledger | None
+) -> tff.learning.templates.LearningProcess:
     options = config.silo
     clip = options.clip_norm or (_DEFAULT_CLIP_NORM if options.aggregation == "secure" else None)
+    mini_batches, largest_weight = silos.open_batches(model), model.num_ratings
+    if config.privacy.central:
+        ledger = privacy_assembly.accounted(ledger)
+        mini_batches = silo_privacy.mini_batches(config, model, ledger)
+        largest_weight = max(population.sums for population in ledger.populations)
     aggregator = _aggregator(
-        options, tower_clip=clip, item_clip=clip, largest_weight=model.num_ratings, clients=config.num_silos
+        options, tower_clip=clip, item_clip=clip, largest_weight=largest_weight, clients=config.num_silos
     )
-    return silos.build_silo_tag_aware(model, silo_training(config), server_optimizer(options), aggregator)
+    training, optimizer = silo_training(config), server_optimizer(options)
+    if config.privacy.central:
+        # All steps of a round are elements of the silo's data set.
+        training = dataclasses.replace(training, epochs=1)
+    return silos.build_silo_tag_aware(model, training, optimizer, aggregator, mini_batches)
 
 
 def silo_training(config: TagAwareConfig) -> silos.SiloTraining:
@@ -181,8 +197,12 @@ def server_optimizer(server: ServerConfig) -> tff.learning.optimizers.Optimizer:
 
 def round_data(config: TagAwareConfig, prepared: PreparedRatings) -> RoundData:
     """From a round's number, from 0, to the datasets of its TFF clients."""
+    if config.num_silos and config.privacy.central:
+        return lambda number: [
+            _as_dataset(silo_privacy.steps(config, prepared, place, number)) for place in range(config.num_silos)
+        ]
     if config.num_silos:
-        return lambda number: [_silo_data(config, prepared, silo, number) for silo in prepared.silos]
+        return lambda number: [_as_dataset(batches(config, prepared, silo, number)) for silo in prepared.silos]
     return lambda number: _cohort_data(config, prepared, number)
 
 
@@ -242,8 +262,8 @@ def batches(config: TagAwareConfig, prepared: PreparedRatings, users: np.ndarray
     return found
 
 
-def _silo_data(config: TagAwareConfig, prepared: PreparedRatings, silo: np.ndarray, number: int) -> tf.data.Dataset:
-    return assembly.as_datasets(batches(config, prepared, silo, number), 1)[0]
+def _as_dataset(blocks: list[clients.Block]) -> tf.data.Dataset:
+    return assembly.as_datasets(blocks, 1)[0]
 
 
 def traffic(config: TagAwareConfig, model: TagAware) -> communication.Traffic:

@@ -128,11 +128,13 @@ class SiloTrainingConfig(ServerConfig):
 
     Attributes:
         local_epochs: Passes of a silo over its users.
-        users_per_batch: Users of a mini-batch of a silo.
+        users_per_batch: Users of a mini-batch of a silo; with --privacy in the mean.
         optimizer: Of a silo; begins anew each round.
         learning_rate: Of it, in the first round.
         learning_rate_rounds: The silos' learning rate halves every so many rounds; 0 keeps it.
         clip_norm: Bound on a silo's change of all weights together.
+        row_clip_norm: With --privacy: bound on a user's mean gradient of its rows, all together, in a step of its silo.
+        tower_clip_norm: With --privacy: bound on a user's mean gradient of the rating tower.
     """
 
     rounds: int = 40
@@ -145,6 +147,8 @@ class SiloTrainingConfig(ServerConfig):
     learning_rate: float = 0.01
     learning_rate_rounds: int = 8
     clip_norm: float | None = None
+    row_clip_norm: float | None = None
+    tower_clip_norm: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +181,7 @@ class TagAwareConfig(RunConfig):
         penalties: What keeps its weights small.
         training: Rounds of `--clients users`.
         silo: Rounds of `--clients N`.
-        privacy: Differential privacy of users, with `--clients users`.
+        privacy: Differential privacy of users, by the server or, with `--clients N`, by each silo.
         evaluation: Validation, early stopping and test.
         export: The served model.
         clients: users: each user is a client. A number: so many silos are the clients.
@@ -269,6 +273,8 @@ class TagAwareConfig(RunConfig):
             ("training.row-clip-norm", self.training.row_clip_norm),
             ("training.tower-clip-norm", self.training.tower_clip_norm),
             ("silo.clip-norm", self.silo.clip_norm),
+            ("silo.row-clip-norm", self.silo.row_clip_norm),
+            ("silo.tower-clip-norm", self.silo.tower_clip_norm),
             ("silo.learning-rate", self.silo.learning_rate),
         ]
 

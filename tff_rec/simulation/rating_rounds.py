@@ -25,12 +25,14 @@ class RatingRound:
         loss: Mean squared error of the clients in training, each rating predicted from its user's others.
         seconds: Wall time, cohort and evaluation excluded.
         validation_rmse: After a look at validation, else None.
+        clip_norms: As of `rounds.Round`.
     """
 
     number: int
     loss: float
     seconds: float
     validation_rmse: float | None
+    clip_norms: rounds.ClipNorms = dataclasses.field(default_factory=dict)
 
 
 def train(
@@ -75,7 +77,7 @@ def train(
             rmse = look(config, prepared, model, predict, weights, progress)
         # A loss that was released with noise may fall below 0.
         loss = max(0.0, float(output.metrics["finalizer"]["loss"]))
-        yield RatingRound(progress.rounds, loss, seconds, rmse)
+        yield RatingRound(progress.rounds, loss, seconds, rmse, rounds.clip_norms(output))
         if done or progress.rounds % config.checkpoint_every == 0:
             save(progress)
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from tff_rec.data import clients
 from tff_rec.evaluation import ranking
+from tff_rec.federated import adaptive_clipping
 from tff_rec.models import requested_softmax
 from tff_rec.models.two_tower import TwoTower
 from tff_rec.simulation import assembly, cohorts, decoys
@@ -19,6 +20,8 @@ from tff_rec.simulation.config import RunConfig, TwoTowerConfig
 from tff_rec.simulation.preparation import Prepared
 from tff_rec.simulation.privacy_ledger import Ledger
 from tff_rec.simulation.run_folder import RunFolder
+
+ClipNorms = dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Round:
         seconds: Wall time, cohort and evaluation excluded.
         validation: Metrics, after every `evaluation.every` rounds.
         dropped_rows: Rows of the item table whose gradients were dropped, as too few devices asked for them.
+        clip_norms: Of the round, of `query` and `items`, where they move; else empty.
     """
 
     number: int
@@ -38,6 +42,7 @@ class Round:
     seconds: float
     validation: ranking.RankingMetrics | None
     dropped_rows: int = 0
+    clip_norms: ClipNorms = dataclasses.field(default_factory=dict)
 
 
 def initial_progress(process: tff.learning.templates.LearningProcess) -> Progress:
@@ -101,9 +106,15 @@ def train(
         loss, dropped = output.metrics["finalizer"]["loss"], 0
         if config.transport.minimum_requesters > 1:
             dropped = int(output.metrics["aggregator"]["dropped_rows"])
-        yield Round(progress.rounds, float(loss), seconds, validation, dropped)
+        yield Round(progress.rounds, float(loss), seconds, validation, dropped, clip_norms(output))
         if done or progress.rounds % config.checkpoint_every == 0:
             checkpoints.save(progress)
+
+
+def clip_norms(output: tff.learning.templates.LearningProcessOutput) -> ClipNorms:
+    """Clip norms of the round that gave the output, where they move; else none."""
+    measured = output.metrics["finalizer"].get(adaptive_clipping.NORMS, {})
+    return {name: float(norm) for name, norm in measured.items()}
 
 
 def histories_at_test(prepared: Prepared) -> list[np.ndarray]:

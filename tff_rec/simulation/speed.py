@@ -24,7 +24,7 @@ from tff_rec.data import clients
 from tff_rec.federated import contributions, split_two_tower, stages
 from tff_rec.models import objectives, query_towers, two_tower
 from tff_rec.models.candidate_tower import CandidateTower
-from tff_rec.simulation import assembly, memory, rounds
+from tff_rec.simulation import assembly, memory, privacy_ledger, rounds
 from tff_rec.simulation.config import TwoTowerConfig
 from tff_rec.simulation.preparation import Prepared
 
@@ -236,18 +236,14 @@ def _ratings(items: np.ndarray, ratings: np.ndarray) -> tf.data.Dataset:
     return tf.data.Dataset.from_tensor_slices(columns).batch(_RECON_BATCH)
 
 
-def aggregations(config: TwoTowerConfig, prepared: Prepared) -> list[Contestant]:
-    """The training of a configuration with plain, secure and ring aggregation, on one cohort of its data."""
-    contestants = []
-    for name in ("plain", "secure", "ring"):
-        training = dataclasses.replace(config.training, aggregation=name)
-        contestants.append(_aggregation(dataclasses.replace(config, training=training), prepared))
-    return contestants
-
-
-def _aggregation(config: TwoTowerConfig, prepared: Prepared) -> Contestant:
+def round_of(name: str, config: TwoTowerConfig, prepared: Prepared) -> Contestant:
+    """A round of a configuration on the first cohort of its data, always the same."""
+    training = config.training
+    ledger = privacy_ledger.open_ledger(
+        config.privacy, len(prepared.trainable_users), training.clients_per_round, training.rounds
+    )
     model = assembly.build_model(config, len(prepared.vocabulary), prepared.item_features, prepared.popularity)
-    process = assembly.build_process(config, model)
+    process = assembly.build_process(config, model, ledger)
     state = process.initialize()
     cohort = clients.cohort(prepared.trainable_users, config.training.clients_per_round, config.seed, 0)
     blocks = rounds.block_source(config, prepared, model)(cohort, 0)
@@ -256,7 +252,7 @@ def _aggregation(config: TwoTowerConfig, prepared: Prepared) -> Contestant:
         process.next(state, assembly.as_datasets(blocks, config.training.tff_clients))
         return []
 
-    return Contestant(config.training.aggregation, len(cohort), run)
+    return Contestant(name, len(cohort), run)
 
 
 def largest_difference(first: Gradients, second: Gradients) -> float:

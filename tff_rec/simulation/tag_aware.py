@@ -13,13 +13,13 @@ from tff_rec.serving import rating_export
 from tff_rec.simulation import (
     display,
     execution,
-    privacy_ledger,
     rating_assembly,
     rating_plots,
     rating_predictions,
     rating_report,
     rating_rounds,
     rounds,
+    silo_privacy,
 )
 from tff_rec.simulation.checkpoints import Progress
 from tff_rec.simulation.privacy_ledger import Ledger
@@ -39,10 +39,7 @@ def simulate(config: TagAwareConfig, prepared: PreparedRatings, folder: RunFolde
         folder: Where everything goes.
         console: Where progress is shown.
     """
-    training = config.training
-    ledger = privacy_ledger.open_ledger(
-        config.privacy, len(prepared.training_users), training.clients_per_round, training.rounds
-    )
+    ledger = silo_privacy.open_ledger(config, prepared)
     execution.end_on_signals()
     execution.start()
     try:
@@ -80,7 +77,7 @@ def _train(
             if looked:
                 validation = f"{done.validation_rmse:.4f}"
             words = f"training RMSE {done.loss**0.5:.4f}  validation RMSE {validation}"
-            spent = shown.account(ledger, done.number, looked)
+            spent = shown.account(ledger, done.number, looked) | shown.clip(done.clip_norms)
             shown.update(done.number, done.seconds, words, looked)
             folder.append(_record(done, users, traffic) | spent)
             _write_summaries(done)

@@ -67,7 +67,7 @@ def _train(
         console.print(ledger.announcement(), soft_wrap=True)
     with shown.running(), writer.as_default():
         for done in rounds.train(config, prepared, model, process, progress, checkpoints, ledger):
-            spent = shown.account(ledger, done.number, done.validation is not None)
+            spent = shown.account(ledger, done.number, done.validation is not None) | shown.clip(done.clip_norms)
             shown.show(done)
             folder.append(_record(done, config, traffic) | spent)
             _write_summaries(done)

@@ -1,4 +1,4 @@
-"""scripts/benchmark_sharing.py on a tiny cohort: a time of each way to aggregate, and refusals."""
+"""scripts/benchmark_protections.py on a tiny cohort: a time of each protection, and refusals."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import tempfile
 
 from absl.testing import absltest
 
-SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "benchmark_sharing.py"
+SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "benchmark_protections.py"
 CONFIG = """
 [data]
 source = "synthetic"
@@ -30,7 +30,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-class BenchmarkSharingTest(absltest.TestCase):
+class BenchmarkProtectionsTest(absltest.TestCase):
     def test_prints_one_line_of_json(self):
         with tempfile.TemporaryDirectory() as folder:
             config = pathlib.Path(folder) / "tiny.toml"
@@ -39,7 +39,7 @@ class BenchmarkSharingTest(absltest.TestCase):
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertLen(result.stdout.splitlines(), 1)
         times = json.loads(result.stdout)
-        self.assertCountEqual(times, ["plain", "secure", "ring"])
+        self.assertCountEqual(times, ["plain", "secure", "ring", "private"])
         self.assertGreater(min(times.values()), 0)
 
     def test_refuses_in_one_sentence(self):

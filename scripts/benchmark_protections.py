@@ -1,6 +1,7 @@
-"""Times a round under plain, secure and ring aggregation, per user, of the same training on the same cohort.
+"""Times a round per user, plain and under each protection, of the same training on the same cohort.
 
-The three run in turns; medians are printed. Quantising and sharing cost their time over that of the plain round.
+Protections are secure sum, ring, and user-level differential privacy on a plain sum (every user clipped, noise added).
+All run in turns; medians are printed. What a protection costs is its time over that of the plain round.
 """
 
 import dataclasses
@@ -12,7 +13,9 @@ from tff_rec import cli
 from tff_rec.errors import InputError
 from tff_rec.simulation import config as configs
 from tff_rec.simulation import toml_file
+from tff_rec.simulation.privacy_config import PrivacyConfig
 
+CLIP_NORM = 0.5
 PRESETS = pathlib.Path(__file__).parent / "presets" / "two_tower"
 
 
@@ -46,8 +49,9 @@ def main(options: Options) -> None:
     config = dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, path=options.path or config.data.path),
-        training=dataclasses.replace(config.training, clients_per_round=options.cohort, aggregation="plain"),
+        training=dataclasses.replace(config.training, clients_per_round=options.cohort),
     )
+    compared = variants(config)
     say(f"reading {config.data.source}")
     from tff_rec.simulation import preparation
 
@@ -56,7 +60,9 @@ def main(options: Options) -> None:
     from tff_rec.simulation import execution, speed
 
     execution.start()
-    times = speed.measure(speed.aggregations(config, prepared), options.rounds)
+    times = speed.measure(
+        [speed.round_of(name, variant, prepared) for name, variant in compared.items()], options.rounds
+    )
     execution.stop()
     if options.json:
         print(json.dumps({name: round(value, 4) for name, value in times.items()}))
@@ -69,6 +75,20 @@ def main(options: Options) -> None:
     print(f"{'':10}{'ms per user':>12}{'times plain':>14}")
     for name, value in times.items():
         print(f"{name:10}{value:12.3f}{value / times['plain']:14.2f}")
+
+
+def variants(config: configs.TwoTowerConfig) -> dict[str, configs.TwoTowerConfig]:
+    """What is compared, by name; raises InputError where a protection does not go with the options."""
+    none = dataclasses.replace(config, privacy=PrivacyConfig())
+    compared = {
+        name: dataclasses.replace(none, training=dataclasses.replace(config.training, aggregation=name))
+        for name in ("plain", "secure", "ring")
+    }
+    clipped = dataclasses.replace(
+        config.training, aggregation="plain", weighting="equal", query_clip_norm=CLIP_NORM, item_clip_norm=CLIP_NORM
+    )
+    private = PrivacyConfig("gaussian", noise_multiplier=1.0)
+    return compared | {"private": dataclasses.replace(config, training=clipped, privacy=private)}
 
 
 if __name__ == "__main__":
