@@ -140,7 +140,9 @@ class OptionsTest(parameterized.TestCase):
     def test_tag_aware_refuses(self):
         with self.assertRaisesRegex(InputError, "--training.row-clip-norm"):
             TagAwareConfig(privacy=GAUSSIAN)
-        bounded = DeviceTrainingConfig(row_clip_norm=1.0, tower_clip_norm=1.0)
+        bounded = DeviceTrainingConfig(row_clip_norm=1.0, tower_clip_norm=1.0, weighting="equal")
+        with self.assertRaisesRegex(InputError, "--training.weighting equal"):
+            TagAwareConfig(privacy=GAUSSIAN, training=dataclasses.replace(bounded, weighting="positives"))
         TagAwareConfig(privacy=GAUSSIAN, training=bounded)
         with self.assertRaisesRegex(InputError, "--silo.row-clip-norm"):
             TagAwareConfig(privacy=GAUSSIAN, training=bounded, clients="4")

@@ -44,7 +44,9 @@ TWO_TOWER = TwoTowerConfig(
 )
 RATINGS = TagAwareConfig(
     model=RatingModelConfig(dimension=4, max_tags=20),
-    training=DeviceTrainingConfig(rounds=2, clients_per_round=20, row_clip_norm=1.0, tower_clip_norm=1.0),
+    training=DeviceTrainingConfig(
+        rounds=2, clients_per_round=20, weighting="equal", row_clip_norm=1.0, tower_clip_norm=1.0
+    ),
     privacy=NOISE,
     evaluation=RatingEvaluationConfig(every=1, patience=0, resamples=20),
     export=ExportConfig(k=5),

@@ -23,6 +23,9 @@ def equally(num_positives: tf.Tensor) -> tf.Tensor:
     return tf.cast(num_positives > 0, tf.float32)
 
 
+WEIGHTINGS: dict[str, UserWeighting] = {"positives": by_positives, "equal": equally}
+
+
 class TwoTower(tfrs.Model):
     """A query tower over the history's item vectors and a candidate tower over the catalogue.
 

@@ -28,7 +28,6 @@ from tff_rec.simulation.config import ModelConfig, TrainingConfig, TwoTowerConfi
 from tff_rec.simulation.privacy_ledger import Ledger
 
 _CODINGS = {coding.name: coding for coding in (table_codings.FLOAT32, table_codings.FLOAT16, table_codings.INT8)}
-_WEIGHTINGS = {"positives": two_tower.by_positives, "equal": two_tower.equally}
 _SHORT_WORD = 32
 _LOSS_BOUND = 100.0
 _DEFAULT_CLIP_NORM = 10.0
@@ -54,7 +53,7 @@ def build_model(
         item_features.indices,
         item_features.weights * np.float32(model.feature_scale),
         _objective(config, popularity),
-        _WEIGHTINGS[config.training.weighting],
+        two_tower.WEIGHTINGS[config.training.weighting],
     )
 
 

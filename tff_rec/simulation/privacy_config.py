@@ -130,8 +130,7 @@ def check_two_tower(config: "TwoTowerConfig") -> None:
             f"{chosen} needs --transport.items table: which rows are asked for would tell what the noise hides."
         )
     _check_sums(privacy, training.aggregation)
-    if training.weighting != "equal":
-        raise InputError(f"{chosen} counts every user once: give --training.weighting equal.")
+    _check_weighting(training.weighting, chosen)
     fewest = max(_FEWEST_FOR_RINGS, 2 * training.ring_size)
     ring_of_sample = privacy.mechanism == "gaussian" and training.aggregation == "ring"
     if ring_of_sample and training.clients_per_round < fewest:
@@ -155,6 +154,7 @@ def check_tag_aware(config: "TagAwareConfig") -> None:
             f"{chosen} needs a bound on each user: give --training.row-clip-norm and --training.tower-clip-norm."
         )
     _check_sums(privacy, training.aggregation)
+    _check_weighting(training.weighting, chosen)
 
 
 def _check_silos(config: "TagAwareConfig", chosen: str) -> None:
@@ -173,6 +173,11 @@ def _check_silos(config: "TagAwareConfig", chosen: str) -> None:
         raise InputError(
             f"{chosen} needs a bound on each user of a silo: give --silo.row-clip-norm and --silo.tower-clip-norm."
         )
+
+
+def _check_weighting(weighting: str, chosen: str) -> None:
+    if weighting != "equal":
+        raise InputError(f"{chosen} counts every user once: give --training.weighting equal.")
 
 
 def _check_sums(privacy: PrivacyConfig, aggregation: str) -> None:

@@ -14,7 +14,7 @@ from tff_rec.federated import aggregators, communication, silos, stages, tag_awa
 from tff_rec.models import layers
 from tff_rec.models.rating_towers import ItemTower, RatingTower
 from tff_rec.models.tag_aware import Penalties, TagAware
-from tff_rec.models.two_tower import by_positives, equally
+from tff_rec.models.two_tower import WEIGHTINGS
 from tff_rec.simulation import assembly, cohorts, privacy_assembly, silo_privacy
 from tff_rec.simulation.privacy_ledger import Ledger
 from tff_rec.simulation.rating_config import ServerConfig, TagAwareConfig
@@ -89,7 +89,7 @@ def local_ratings(config: TagAwareConfig, model: TagAware) -> tag_aware.LocalRat
         proximal=training.proximal,
         row_clip_norm=row_clip,
         tower_clip_norm=tower_clip,
-        weighting=by_positives if config.privacy.mechanism == "none" else equally,
+        weighting=WEIGHTINGS[training.weighting],
         loss_bound=config.privacy.loss_bound if config.privacy.central else None,
         upload_noise=privacy_assembly.upload_noise(config.privacy, tower_clip, row_clip),
     )
@@ -103,7 +103,7 @@ def _build_users(
         training,
         tower_clip=local.tower_clip_norm,
         item_clip=local.row_clip_norm,
-        largest_weight=1 if config.privacy.central else training.max_ratings,
+        largest_weight=1 if training.weighting == "equal" else training.max_ratings,
         clients=config.privacy.largest_cohort(training.clients_per_round),
     )
     private = privacy_assembly.private_mean(

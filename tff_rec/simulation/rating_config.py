@@ -105,6 +105,7 @@ class DeviceTrainingConfig(ServerConfig):
         tff_clients: TFF clients that the blocks are dealt out to, best one a core; decides speed, not results.
         max_ratings: Most ratings of a user in a round; of more a random subset, drawn anew each round.
         local_steps: Full-batch SGD steps of a device.
+        weighting: A device's weight in the mean: its number of ratings, or 1.
         client_learning_rate: Of those steps, on the device's rows of the item part.
         tower_learning_rate: Of those steps, on the device's copy of the rating tower.
         row_clip_norm: Bound on a device's mean gradient of its rows, all together.
@@ -116,6 +117,7 @@ class DeviceTrainingConfig(ServerConfig):
     tff_clients: int = 2
     max_ratings: int = 3000
     local_steps: int = 1
+    weighting: Literal["positives", "equal"] = "positives"
     client_learning_rate: float = 0.02
     tower_learning_rate: float = 2e-5
     row_clip_norm: float | None = None
