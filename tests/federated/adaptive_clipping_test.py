@@ -3,6 +3,7 @@
 import collections
 import functools
 import math
+import pathlib
 
 import dp_accounting
 import numpy as np
@@ -26,6 +27,7 @@ from tff_rec.federated import (
 from tff_rec.models import layers
 from tff_rec.models.two_tower import equally
 from tff_rec.simulation import privacy_assembly
+from tff_rec.simulation.checkpoints import Checkpoints, Progress
 from tff_rec.simulation.privacy_config import PrivacyConfig
 
 pytestmark = pytest.mark.usefixtures("execution_context")
@@ -237,6 +239,17 @@ class RoundTest(cases.TwoTowerTestCase, parameterized.TestCase):
             steps[factor] = [new - old for new, old in zip(after, before.global_model_weights.trainable, strict=True)]
         for still, one, three in zip(steps[0.0], steps[1.0], steps[3.0], strict=True):
             self.assertAllClose(three - still, 3 * (one - still), rtol=1e-3, atol=1e-5)
+
+    def test_norms_are_saved_and_restored(self):
+        process, data = two_tower(), two_tower_data()
+        state = process.next(process.initialize(), data).state
+        checkpoints = Checkpoints(pathlib.Path(self.create_tempdir().full_path))
+        checkpoints.save(Progress(state, [], rounds=1))
+        restored = checkpoints.restore(Progress(process.initialize(), [])).state
+        self.assertEqual(norms_of(restored), norms_of(state))
+        self.assertNotEqual(norms_of(state), [CLIPPING.query_norm, CLIPPING.item_norm])
+        one, other = (process.next(each, data).state for each in (state, restored))
+        self.assertEqual(norms_of(one), norms_of(other))
 
     def test_noise_has_the_claimed_deviation(self):
         """On the query tower, of a cohort of nobody: z · C / √share = 1.5 · 40 / √0.475, over 5 users."""

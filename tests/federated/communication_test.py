@@ -59,6 +59,14 @@ class SplitTrafficTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(traffic.down, {"query tower": 68, "item vectors": vectors})
         self.assertEqual(traffic.total, 68 + vectors + 116)
 
+    def test_moving_clip_norms_under_a_ring(self):
+        """Two norms of 4 bytes down, two counts of 18 bits up, and as much to a peer, who gets one of two shares."""
+        traffic = communication.split_traffic(_model(), number_bits=18, shares=2)
+        moving = communication.with_moving_norms(traffic, number_bits=18, shares=2)
+        self.assertEqual(moving.down, {**traffic.down, "clip norms": 8})
+        self.assertEqual(moving.up, {**traffic.up, "below clip norms": 5})
+        self.assertEqual(moving.peers, {"shares": traffic.peers["shares"] + 5})
+
     def test_requested_rows_under_secure_sum(self):
         """3 rows in int8: 3 × 6 = 18 down. Up in 18 bits, each part in whole bytes, and 3 ids of 4 bytes.
 

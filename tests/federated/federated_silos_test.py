@@ -95,7 +95,7 @@ class TypesTest(cases.TagAwareTestCase):
     def test_silo_work(self):
         rounds = tff.FederatedType(np.int32, tff.SERVER)
         for encode, dtype in ((None, np.float32), (SECURE.encode, np.int64)):
-            work = silos.build_silo_work(self.model, silos.SiloTraining(2, 0.1), encode)
+            work = silos.build_silo_work(self.model, silos.SiloTraining(2, 0.1), encode, silos.open_batches(self.model))
             result = tff.learning.templates.ClientResult(self._mean(dtype), tff.TensorType(dtype))
             self.assert_type(
                 work.next,

@@ -13,7 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tff_rec.federated import stages, table_codings
+from tff_rec.federated import adaptive_clipping, stages, table_codings
 from tff_rec.models.two_tower import TwoTower
 
 FLOAT_BITS = 32
@@ -78,6 +78,16 @@ def split_traffic(
         up["requests"] = _ID_BYTES * requested_rows
     vectors = rows * _row_bytes(coding, model.candidate_tower.dimension)
     return Traffic({"query tower": 4 * query, "item vectors": vectors}, up, peers)
+
+
+def with_moving_norms(traffic: Traffic, number_bits: int = FLOAT_BITS, shares: int = 1) -> Traffic:
+    """Traffic with what adaptive clipping adds: norms down, and up whether a device was below each of them."""
+    norms = len(adaptive_clipping.PARTS)
+    counts = _packed(norms, number_bits)
+    peers = dict(traffic.peers)
+    if shares > 1:
+        peers["shares"] += (shares - 1) * counts
+    return Traffic({**traffic.down, "clip norms": 4 * norms}, {**traffic.up, "below clip norms": counts}, peers)
 
 
 def unsplit_traffic(model: TwoTower, number_bits: int = FLOAT_BITS) -> Traffic:

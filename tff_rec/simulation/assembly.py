@@ -261,7 +261,9 @@ def traffic(config: TwoTowerConfig, model: two_tower.TwoTower, lengths: np.ndarr
     training = config.training
     shares = training.ring_shares if training.aggregation == "ring" else 1
     rows = None if config.transport.items == "table" else mean_requested_rows(config, model, lengths)
-    return communication.split_traffic(model, _CODINGS[config.transport.coding], rows, number_bits(config), shares)
+    bits = number_bits(config)
+    found = communication.split_traffic(model, _CODINGS[config.transport.coding], rows, bits, shares)
+    return communication.with_moving_norms(found, bits, shares) if config.privacy.adaptive else found
 
 
 def mean_requested_rows(config: TwoTowerConfig, model: two_tower.TwoTower, lengths: np.ndarray) -> int:

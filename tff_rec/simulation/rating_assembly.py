@@ -279,7 +279,8 @@ def traffic(config: TagAwareConfig, model: TagAware) -> communication.Traffic:
         parts["item table"] = model.item_tower.num_items * (2 + 2 * model.item_tower.dimension)
     bits = _number_bits(config)
     up = {name: math.ceil(count * bits / 8) for name, count in {**parts, "loss and weight": _LOSS_AND_WEIGHT}.items()}
-    return communication.Traffic({name: 4 * count for name, count in parts.items()}, up)
+    found = communication.Traffic({name: 4 * count for name, count in parts.items()}, up)
+    return communication.with_moving_norms(found, bits) if config.privacy.adaptive else found
 
 
 def _number_bits(config: TagAwareConfig) -> int:
