@@ -4,6 +4,7 @@ import collections
 import functools
 import math
 import pathlib
+import tempfile
 
 import dp_accounting
 import numpy as np
@@ -243,9 +244,10 @@ class RoundTest(cases.TwoTowerTestCase, parameterized.TestCase):
     def test_norms_are_saved_and_restored(self):
         process, data = two_tower(), two_tower_data()
         state = process.next(process.initialize(), data).state
-        checkpoints = Checkpoints(pathlib.Path(self.create_tempdir().full_path))
-        checkpoints.save(Progress(state, [], rounds=1))
-        restored = checkpoints.restore(Progress(process.initialize(), [])).state
+        with tempfile.TemporaryDirectory() as directory:
+            checkpoints = Checkpoints(pathlib.Path(directory))
+            checkpoints.save(Progress(state, [], rounds=1))
+            restored = checkpoints.restore(Progress(process.initialize(), [])).state
         self.assertEqual(norms_of(restored), norms_of(state))
         self.assertNotEqual(norms_of(state), [CLIPPING.query_norm, CLIPPING.item_norm])
         one, other = (process.next(each, data).state for each in (state, restored))
