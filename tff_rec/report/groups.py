@@ -1,0 +1,117 @@
+"""The rows of a study's tables: cells that differ in the seed only, and their means."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import statistics
+from collections.abc import Sequence
+
+from scipy import stats
+
+from tff_rec.evaluation.rating import Interval
+from tff_rec.report.study import PlannedCell, PlannedTable, Point, Published, Result, Study
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """Cells of all seeds.
+
+    Attributes:
+        label: Of the method.
+        x: Of a sweep.
+        cells: In the order of the plan.
+        results: Of the cells that are done.
+        missing: Of the others: seed, and why.
+    """
+
+    label: str
+    x: Point | None
+    cells: tuple[PlannedCell, ...]
+    results: tuple[Result, ...]
+    missing: tuple[str, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that the results say."""
+        lines = [json.dumps(result.line, sort_keys=True) for result in self.results]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    @property
+    def state(self) -> str:
+        """What stands where a number would, when no seed is done."""
+        return "failed" if any("failed" in reason for reason in self.missing) else "not run"
+
+    @property
+    def runs(self) -> str:
+        """How many seeds are done, and what became of the others."""
+        done = f"{len(self.results)} of {len(self.cells)}"
+        return "; ".join([done, *self.missing]) if self.missing else str(len(self.results))
+
+    def mean(self, metric: str) -> Interval | None:
+        """The mean over seeds as `mean_over_seeds` has it; None where no seed has the metric."""
+        found = [result.metrics[metric] for result in self.results if metric in result.metrics]
+        return mean_over_seeds(found) if found else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """The rows of a table that may be held against each other: one data set, one protocol."""
+
+    table: PlannedTable
+    data: str
+    protocol: str
+    rows: tuple[Row, ...]
+    published: tuple[Published, ...]
+
+    @property
+    def name(self) -> str:
+        """Safe in names of files."""
+        return f"{self.table.id}.{self.data}.{self.protocol}"
+
+    @property
+    def done(self) -> tuple[Row, ...]:
+        """Rows with a result."""
+        return tuple(row for row in self.rows if row.results)
+
+
+def mean_over_seeds(values: Sequence[Interval]) -> Interval:
+    """The mean of some seeds, and its 95 % interval from users and seeds.
+
+    The seeds have their test users in common, so that the users' part does not shrink with the number of seeds: it is
+    the mean of the seeds' bootstrap intervals. Student's interval over the seeds is added to it in quadrature.
+    """
+    mean = statistics.fmean(one.value for one in values)
+    seeds = 0.0
+    if len(values) > 1:
+        deviation = statistics.stdev(one.value for one in values)
+        seeds = float(stats.t.ppf(0.975, len(values) - 1)) * deviation / math.sqrt(len(values))
+    below = statistics.fmean(one.value - one.low for one in values)
+    above = statistics.fmean(one.high - one.value for one in values)
+    return Interval(mean, mean - math.hypot(below, seeds), mean + math.hypot(above, seeds))
+
+
+def groups_of(study: Study, table: PlannedTable) -> list[Group]:
+    """A table's cells by data set and protocol, in the order of the plan, with the published rows of each."""
+    cells = [cell for cell in study.cells if cell.table == table.id]
+    published = [(one, (one.data, one.protocol or table.protocol)) for one in table.published]
+    places = dict.fromkeys([*((cell.data, cell.protocol) for cell in cells), *(place for _, place in published)])
+    groups = []
+    for place in places:
+        own = [cell for cell in cells if (cell.data, cell.protocol) == place]
+        others = tuple(one for one, of in published if of == place)
+        groups.append(Group(table, *place, _rows(study, own), others))
+    return groups
+
+
+def _rows(study: Study, cells: Sequence[PlannedCell]) -> tuple[Row, ...]:
+    found: dict[tuple[str, Point | None], list[PlannedCell]] = {}
+    for cell in cells:
+        found.setdefault((cell.label, cell.x), []).append(cell)
+    return tuple(_row(study, label, x, own) for (label, x), own in found.items())
+
+
+def _row(study: Study, label: str, x: Point | None, cells: Sequence[PlannedCell]) -> Row:
+    done = tuple(study.results[cell.key] for cell in cells if study.status(cell) == "done")
+    missing = tuple(f"seed {cell.seed} {study.status(cell)}" for cell in cells if study.status(cell) != "done")
+    return Row(label, x, tuple(cells), done, missing)

@@ -1,0 +1,167 @@
+"""Paired tests of a table's methods against its first, by bootstrap over test users, kept in `paired.json`.
+
+A pair's draws take the same users for both methods; each user counts with the mean over the seeds. Ratings, of which
+every seed has a split of its own, are pooled over the seeds that both methods have. What was tested before is not
+tested again, and a test of results that have changed since is not shown.
+"""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from tff_rec.report.groups import Group, Row
+from tff_rec.report.metrics import main_metric
+
+PAIRS_FILE = "paired.json"
+RESAMPLES = 2000
+_LEVELS = (0.025, 0.975)
+_GAINS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "hit_rate_10": lambda ranks: ranks <= 10,
+    "hit_rate_20": lambda ranks: ranks <= 20,
+    "ndcg_10": lambda ranks: np.where(ranks <= 10, 1 / np.log2(1.0 + ranks), 0.0),
+    "mrr": lambda ranks: np.where(ranks == np.iinfo(ranks.dtype).max, 0.0, 1 / ranks),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """A method less the first one, in a metric's own unit and relative to the first.
+
+    Attributes:
+        of: Fingerprint of both methods' results.
+        value: Difference of means over seeds.
+        low: Of its 95 % interval.
+        high: Of its 95 % interval.
+        relative: Value, low and high over the first method's mean, as shares of 1; None where that is 0.
+        p_value: Two-sided, that there is no difference.
+        number: Users, or ratings, drawn.
+    """
+
+    of: str
+    value: float
+    low: float
+    high: float
+    relative: tuple[float, float, float] | None
+    p_value: float
+    number: int
+
+
+Pairs = dict[str, Pair]
+
+
+def compare(groups: Sequence[Group], folder: pathlib.Path) -> Pairs:
+    """All pairs that can be tested, by `name_of`.
+
+    Args:
+        groups: Of all tables.
+        folder: The study's, with `ranks/` and `errors/`; without these only the tests of `paired.json` are there.
+    """
+    before = _read(folder / PAIRS_FILE)
+    found: Pairs = {}
+    for group in groups:
+        for row in group.done[1:] if group.rows and group.rows[0].results else ():
+            name, first = name_of(group, row), group.rows[0]
+            of = hashlib.sha256((first.fingerprint + row.fingerprint).encode()).hexdigest()
+            pair = before.get(name)
+            if pair is None or pair.of != of:
+                pair = _test(folder, first, row, main_metric(group.table.metrics), of)
+            if pair is not None:
+                found[name] = pair
+    return found
+
+
+def as_json(pairs: Pairs) -> str:
+    """The contents of `paired.json`."""
+    return json.dumps({name: dataclasses.asdict(pair) for name, pair in pairs.items()}, indent=1) + "\n"
+
+
+def name_of(group: Group, row: Row) -> str:
+    """The name of a row's test, of no other row in the study."""
+    at = "" if row.x is None else f" at {row.x.value}"
+    return f"{group.name}: {row.label}{at}"
+
+
+def _read(path: pathlib.Path) -> Pairs:
+    if not path.is_file():
+        return {}
+    try:
+        return {name: Pair(**values) for name, values in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (json.JSONDecodeError, TypeError, AttributeError):
+        return {}  # Not this version's: tested anew.
+
+
+def _test(folder: pathlib.Path, first: Row, row: Row, metric: str, of: str) -> Pair | None:
+    if metric in _GAINS:
+        samples, statistic = _gains(folder, first, row, _GAINS[metric]), _percent
+    elif metric == "rmse":
+        samples, statistic = _errors(folder, first, row), _root
+    else:
+        return None
+    return None if samples is None else _bootstrap(samples, statistic, of)
+
+
+def _percent(values: np.ndarray) -> np.ndarray:
+    return 100 * values
+
+
+def _root(values: np.ndarray) -> np.ndarray:
+    return np.sqrt(values)
+
+
+def _gains(folder: pathlib.Path, first: Row, row: Row, gain: Callable[[np.ndarray], np.ndarray]) -> np.ndarray | None:
+    """Both methods' gains of each user, means over seeds: float64 [users, 2]; None without ranks of the same users."""
+    columns = []
+    for one in (first, row):
+        paths = [folder / "ranks" / f"{result.key}.npy" for result in one.results]
+        if not all(path.is_file() for path in paths):
+            return None
+        ranks = [np.load(path) for path in paths]
+        if len({len(of_seed) for of_seed in ranks}) > 1:
+            return None
+        columns.append(np.mean([gain(of_seed) for of_seed in ranks], axis=0))
+    return np.stack(columns, axis=1) if len(columns[0]) == len(columns[1]) else None
+
+
+def _errors(folder: pathlib.Path, first: Row, row: Row) -> np.ndarray | None:
+    """Both methods' squared errors of each rating, of the seeds that both have: float64 [ratings, 2]; None without."""
+    paths = [
+        {cell.seed: folder / "errors" / f"{cell.key}.npy" for cell in one.cells if _has_errors(folder, cell.key)}
+        for one in (first, row)
+    ]
+    shared = [seed for seed in paths[0] if seed in paths[1]]
+    errors = [[np.load(of_method[seed]).astype(np.float64) for of_method in paths] for seed in shared]
+    if not errors or any(len(one) != len(other) for one, other in errors):
+        return None
+    return np.concatenate([np.stack(pair, axis=1) for pair in errors])
+
+
+def _has_errors(folder: pathlib.Path, key: str) -> bool:
+    return (folder / "errors" / f"{key}.npy").is_file()
+
+
+def _bootstrap(samples: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], of: str) -> Pair:
+    """Second column less first, float [n, 2], of a statistic of means, over draws of rows; p as in `rating.compare`."""
+    rng, number = np.random.default_rng(0), len(samples)
+    draws = (np.bincount(rng.integers(0, number, number), minlength=number) for _ in range(RESAMPLES))
+    drawn = statistic(np.stack([counts @ samples for counts in draws]) / number)
+    reference, value = map(float, statistic(samples.mean(axis=0)))
+    differences = drawn[:, 1] - drawn[:, 0]
+    low, high = np.quantile(differences, _LEVELS)
+    relative = None
+    if reference and drawn[:, 0].all():
+        bounds = np.quantile(differences / drawn[:, 0], _LEVELS)
+        relative = ((value - reference) / reference, float(bounds[0]), float(bounds[1]))
+    beyond = min((differences <= 0).sum(), (differences >= 0).sum())
+    return Pair(
+        of=of,
+        value=value - reference,
+        low=float(low),
+        high=float(high),
+        relative=relative,
+        p_value=float(min(1, 2 * (1 + beyond) / (1 + RESAMPLES))),
+        number=number,
+    )

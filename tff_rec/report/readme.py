@@ -1,0 +1,91 @@
+"""The README's tables of results, written from the numbers that are committed beside it.
+
+A study's place in a README is everything between `<!-- results NAME -->` and `<!-- end of results -->`: all its tables;
+or `<!-- results NAME/TABLE -->`: that one. What stands there is made from `results/NAME/` (`plan.json`, `results.jsonl`
+and `paired.json`: numbers over users, nothing of any user), so that it can be checked wherever the repository is.
+"""
+
+import pathlib
+import re
+
+from tff_rec.errors import InputError
+from tff_rec.report import pairs, render, tables
+from tff_rec.report.groups import groups_of
+from tff_rec.report.study import PLAN_FILE, RESULTS_FILE, read_study
+from tff_rec.simulation.run_folder import write_text
+
+RESULTS = "results"
+COMMITTED = (PLAN_FILE, RESULTS_FILE, pairs.PAIRS_FILE)
+_PLACE = re.compile(
+    r"(<!-- results (?P<study>[^\s/]+)(?:/(?P<table>\S+))? -->\n).*?(<!-- end of results -->)", re.DOTALL
+)
+
+
+def publish(folder: pathlib.Path, readme: pathlib.Path) -> list[pathlib.Path]:
+    """Copies a study's numbers to `results/` beside the README and writes the README's tables anew.
+
+    Args:
+        folder: The study's, with `paired.json`.
+        readme: The README.
+
+    Returns:
+        The files that changed.
+
+    Raises:
+        InputError: There is no README, it has no place for the study, or names a study or table that is not there.
+    """
+    name = read_study(folder).name
+    if not readme.is_file():
+        raise InputError(f"There is no file {readme} to write results into.")
+    places = {match["study"] for match in _PLACE.finditer(readme.read_text(encoding="utf-8"))}
+    if name not in places:
+        raise InputError(
+            f"{readme} has no place for study '{name}'; put <!-- results {name} --> and <!-- end of results --> on "
+            "lines of their own where its tables belong."
+        )
+    kept = readme.parent / RESULTS / name
+    kept.mkdir(parents=True, exist_ok=True)
+    sources = [folder / file for file in COMMITTED if (folder / file).is_file()]
+    wanted = {kept / source.name: source.read_text(encoding="utf-8") for source in sources}
+    changed = [path for path, text in wanted.items() if _changes(path, text)]
+    for path in changed:
+        write_text(path, wanted[path])
+    text = filled(readme)
+    if _changes(readme, text):
+        write_text(readme, text)
+        changed.append(readme)
+    return changed
+
+
+def filled(readme: pathlib.Path) -> str:
+    """The README with every place filled from `results/` beside it.
+
+    Raises:
+        InputError: A place names a study or a table that is not there.
+    """
+
+    def fill(match: re.Match[str]) -> str:
+        return f"{match[1]}\n{_tables(readme.parent / RESULTS / match['study'], match['table'])}\n\n{match[4]}"
+
+    return _PLACE.sub(fill, readme.read_text(encoding="utf-8"))
+
+
+def _tables(folder: pathlib.Path, wanted: str | None) -> str:
+    study = read_study(folder)
+    chosen = [table for table in study.tables if wanted in (None, table.id)]
+    if not chosen:
+        raise InputError(
+            f"Study '{study.name}' has no table '{wanted}'; it has {', '.join(t.id for t in study.tables)}."
+        )
+    found = [group for table in chosen for group in groups_of(study, table)]
+    tested = pairs.compare(found, folder)
+    parts = []
+    for group in found:
+        grid = tables.results_grid(group, tested)
+        parts.append(f"{grid.title}. Protocol: {grid.protocol}. {grid.caption}".strip())
+        parts.append(render.markdown_grid(grid))
+    return "\n\n".join(parts)
+
+
+def _changes(path: pathlib.Path, text: str) -> bool:
+    return not path.is_file() or path.read_text(encoding="utf-8") != text
