@@ -29,11 +29,13 @@ class ReportOptions:
 
 def main(options: ReportOptions) -> None:
     began = time.perf_counter()
-    from tff_rec.report import files, report
+    from tff_rec.report import files
 
     if files.is_current(options.study):
         print(f"nothing has changed since {options.study / files.REPORT_FILE} was made")
     else:
+        from tff_rec.report import report
+
         changed = report.make(options.study)
         print(f"written: {', '.join(changed) or 'nothing, all files are as they were'}")
         print(f"open {options.study / files.REPORT_FILE}; done in {time.perf_counter() - began:.0f} s")

@@ -8,10 +8,11 @@ Tone = Literal["", "best", "missing", "published"]
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-    """What stands in a table's cell, and how."""
+    """What stands in a table's cell, and how; `detail`, such as an interval, follows it, smaller."""
 
     text: str
     tone: Tone = ""
+    detail: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ from tff_rec.evaluation.rating import Interval
 from tff_rec.report.groups import Group, Row
 from tff_rec.report.metrics import main_metric, metric
 
-_WIDTH, _HEIGHT, _LINE = 4.2, 3.0, 0.17  # Inches: of a picture, of its axes, of a line of its legend.
+_WIDTH, _HEIGHT, _LINE = 4.2, 2.9, 0.17  # Inches: of a picture, of its axes, of a line of its legend.
 _DPI = 200
 _COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _LINES = ("-", "--", "-.", ":")
@@ -50,18 +50,17 @@ def intervals(group: Group) -> bytes | None:
     others = [(f"published: {one.label}", one.values[name]) for one in group.published if name in one.values]
     if not own:
         return None
-    labels = [textwrap.fill(label, 24) for label in (*(label for label, _ in own), *(label for label, _ in others))]
-    lines = sum(1 + label.count("\n") for label in labels)
-    figure, axes = pyplot.subplots(figsize=(_WIDTH, 1.0 + 0.1 * len(labels) + 0.16 * lines), layout="constrained")
+    labels = [textwrap.fill(_short(label, 54), 27) for label, _ in (*own, *others)]
+    figure, axes = pyplot.subplots(figsize=(_WIDTH, 0.8 + 0.38 * len(labels)), layout="constrained")
     places = range(len(labels))
     _bars(axes.errorbar, [mean for _, mean in own], list(places)[: len(own)])
     if others:
         axes.plot([value for _, value in others], list(places)[len(own) :], "D", color="0.35", markerfacecolor="white")
-    axes.set_yticks(places, labels)
+    axes.set_yticks(places, labels, fontsize=8)
     axes.invert_yaxis()
     axes.margins(y=0.5 / len(labels))
     axes.grid(axis="x", alpha=0.3)
-    axes.set_xlabel(f"test {metric(name).axis}, 95 % interval")
+    axes.set_xlabel(f"test {metric(name).axis}")
     return _png(figure)
 
 
@@ -74,7 +73,7 @@ def curves(group: Group, along: str) -> bytes | None:
     name = main_metric([key for key in first if key not in ("round", "seconds", "bytes_per_device")])
     looks = {id(result): _looks(result.curve, along) for row in rows for result in row.results}
     scale, label = _AXES[along](max(look[along] for own in looks.values() for look in own))
-    figure, axes = pyplot.subplots(figsize=(_WIDTH, _HEIGHT + _LINE * len(rows)), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(_WIDTH, _HEIGHT), layout="constrained")
     looking = styles([row.label for row in group.rows])
     for row in rows:
         style = looking[row.label]
@@ -106,7 +105,7 @@ def sweep(group: Group) -> bytes | None:
     x = found[0][1]
     series = series_of([row for row, _, _ in found])
     labels = list(dict.fromkeys(series.values()))
-    figure, axes = pyplot.subplots(figsize=(_WIDTH, _HEIGHT + _LINE * len(labels)), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(_WIDTH, _HEIGHT), layout="constrained")
     for label, style in styles(labels).items():
         own = [(at.value, mean) for row, at, mean in found if series[id(row)] == label]
         inside = [(value, mean) for value, mean in own if value is not None]
@@ -120,32 +119,34 @@ def sweep(group: Group) -> bytes | None:
         axes.set_xticks(sorted(set(numbers)), [f"{value:g}" for value in sorted(set(numbers))])
         axes.minorticks_off()
     unit = f" ({x.unit})" if x.unit else ""
-    axes.set(xlabel=f"{x.name}{unit}", ylabel=f"test {metric(name).axis}, 95 % interval")
+    axes.set(xlabel=f"{x.name}{unit}", ylabel=f"test {metric(name).axis}")
     axes.grid(alpha=0.3)
     _legend(figure)
     return _png(figure)
 
 
-def against(group: Group, values: Mapping[str, float], label: str) -> bytes | None:
-    """Test result of methods against a number that each has, e.g. bytes; None where fewer than two have one.
+def against(group: Group, values: Mapping[str, float], along: str) -> bytes | None:
+    """Test result of methods against a number that each has; None where fewer than two have one.
 
     Args:
         group: The methods.
         values: The number, by label of the method.
-        label: Of the axis, with unit.
+        along: `traffic` (bytes of a device and round) or `epsilon`.
     """
     name = main_metric(group.table.metrics)
     rows = [row for row in group.done if row.label in values and row.mean(name) is not None]
     if len(rows) < 2:
         return None
-    figure, axes = pyplot.subplots(figsize=(_WIDTH, _HEIGHT + _LINE * len(rows)), layout="constrained")
+    scale, label = _AXES[along](max(values[row.label] for row in rows))
+    figure, axes = pyplot.subplots(figsize=(_WIDTH, _HEIGHT), layout="constrained")
     looking = styles([row.label for row in group.rows])
     for row in rows:
         mean = row.mean(name)
         assert mean is not None
-        _line(axes, [values[row.label]], [mean], looking[row.label], row.label)
-    _spread_out(axes, [values[row.label] for row in rows])
-    axes.set(xlabel=label, ylabel=f"test {metric(name).axis}, 95 % interval")
+        style = dataclasses.replace(looking[row.label], line="")
+        _line(axes, [values[row.label] / scale], [mean], style, row.label)
+    _spread_out(axes, [values[row.label] / scale for row in rows])
+    axes.set(xlabel=label, ylabel=f"test {metric(name).axis}")
     axes.margins(x=0.1)
     axes.grid(alpha=0.3)
     _legend(figure)
@@ -164,7 +165,7 @@ def buckets(
         name: Of the metric.
         axis: What the buckets are of.
     """
-    figure, axes = pyplot.subplots(figsize=(_WIDTH, _HEIGHT + _LINE * len(values)), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(_WIDTH, _HEIGHT), layout="constrained")
     looking = styles([row.label for row in group.rows])
     for row, own in values.items():
         style = looking[row]
@@ -204,19 +205,35 @@ def _seconds(largest: float) -> tuple[float, str]:
     return 1.0, "seconds of training on this machine (s)"
 
 
+def _epsilon(largest: float) -> tuple[float, str]:
+    return 1.0, "ε of a user"
+
+
+def _traffic(largest: float) -> tuple[float, str]:
+    scale, unit = _unit(largest)
+    return scale, f"received and sent by a device in a round ({unit})"
+
+
 def _bytes(largest: float) -> tuple[float, str]:
-    scale, unit = next(
-        (size, unit)
-        for size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
-        if largest >= size or size == 1.0
-    )
+    scale, unit = _unit(largest)
     return scale, f"received and sent by the mean device ({unit})"
+
+
+def _unit(largest: float) -> tuple[float, str]:
+    """The unit in which bytes are read easily: its size and name."""
+    return next(
+        (size, name)
+        for size, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
+        if largest >= size or size == 1
+    )
 
 
 _AXES: dict[str, Callable[[float], tuple[float, str]]] = {
     "round": _rounds,
     "bytes_per_device": _bytes,
     "seconds": _seconds,
+    "traffic": _traffic,
+    "epsilon": _epsilon,
 }
 
 
@@ -253,12 +270,14 @@ def _spread_out(axes: Any, numbers: Sequence[float]) -> None:
             axes.set_xscale("symlog", linthresh=10 ** math.floor(math.log10(min(positive))))
 
 
-def _short(label: str) -> str:
-    return textwrap.shorten(label, 60, placeholder=" …")
+def _short(label: str, width: int = 60) -> str:
+    return textwrap.shorten(label, width, placeholder=" …")
 
 
 def _legend(figure: Any) -> None:
-    figure.legend(loc="outside lower center", fontsize=8, frameon=False, handlelength=3.5)
+    """A legend under the axes, for which the picture grows."""
+    legend = figure.legend(loc="outside lower center", fontsize=8, frameon=False, handlelength=3.5)
+    figure.set_figheight(_HEIGHT + _LINE * len(legend.texts))
 
 
 def _png(figure: Any) -> bytes:

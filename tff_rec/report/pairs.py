@@ -62,7 +62,7 @@ def compare(groups: Sequence[Group], folder: pathlib.Path) -> Pairs:
     """
     before = _read(folder / PAIRS_FILE)
     found: Pairs = {}
-    for group in groups:
+    for group in (group for group in groups if group.table.kind == "table"):
         for row in group.done[1:] if group.rows and group.rows[0].results else ():
             name, first = name_of(group, row), group.rows[0]
             of = hashlib.sha256((first.fingerprint + row.fingerprint).encode()).hexdigest()
@@ -81,8 +81,7 @@ def as_json(pairs: Pairs) -> str:
 
 def name_of(group: Group, row: Row) -> str:
     """The name of a row's test, of no other row in the study."""
-    at = "" if row.x is None else f" at {row.x.value}"
-    return f"{group.name}: {row.label}{at}"
+    return f"{group.name}: {row.label}"
 
 
 def _read(path: pathlib.Path) -> Pairs:

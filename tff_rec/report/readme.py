@@ -82,7 +82,7 @@ def _tables(folder: pathlib.Path, wanted: str | None) -> str:
     parts = []
     for group in found:
         grid = tables.results_grid(group, tested)
-        parts.append(f"{grid.title}. Protocol: {grid.protocol}. {grid.caption}".strip())
+        parts.append(f"{group.table.title}. Protocol: {grid.protocol}. {group.table.caption}".strip())
         parts.append(render.markdown_grid(grid))
     return "\n\n".join(parts)
 

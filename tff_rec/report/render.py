@@ -41,7 +41,8 @@ def _environment(autoescape: bool) -> jinja2.Environment:
 
 def _markdown_text(text: Text) -> str:
     escaped = _escape(text.text)
-    return {"best": f"**{escaped}**", "missing": f"*{escaped}*"}.get(text.tone, escaped)
+    toned = {"best": f"**{escaped}**", "missing": f"*{escaped}*"}.get(text.tone, escaped)
+    return f"{toned} ({_escape(text.detail)})" if text.detail else toned
 
 
 def _escape(text: str) -> str:

@@ -45,7 +45,8 @@ def document(study: Study, found: Sequence[Group], tested: Pairs) -> Document:
     for table in study.tables:
         own = [group for group in found if group.table is table]
         blocks = _sweep_blocks(own, tested) if table.kind == "sweep" else _table_blocks(own, tested)
-        parts.append(Section(f"table-{table.id}", table.title, tuple(blocks)))
+        caption = [Paragraph(table.caption)] if table.caption else []
+        parts.append(Section(f"table-{table.id}", table.title, (*caption, *blocks)))
     plain = _once([group for group in found if group.table.kind == "table"])
     parts += [
         Section("curves", "Learning curves", tuple(_curve_blocks(plain))),
@@ -73,16 +74,20 @@ def _once(found: Sequence[Group]) -> list[Group]:
 def _table_blocks(own: Sequence[Group], tested: Pairs) -> Iterator[Block]:
     for group in own:
         yield tables.results_grid(group, tested)
+    for group in own:
         if png := figures.intervals(group):
-            yield _picture(group, "intervals", png, f"{group.table.title}: {_metric(group)}", "a point a method")
+            title = f"{tables.title_of(group)}: {_metric(group)} with 95 % intervals"
+            yield _picture(group, "intervals", png, title, "a point a method, published ones hollow")
 
 
 def _sweep_blocks(own: Sequence[Group], tested: Pairs) -> Iterator[Block]:
     for group in own:
         if png := figures.sweep(group):
-            yield _picture(group, "sweep", png, group.table.title, f"{_metric(group)} against {_axis(group)}")
+            title = f"{tables.title_of(group)}: {_metric(group)} against {_axis(group)} with 95 % intervals"
+            yield _picture(group, "sweep", png, title, "a line a method")
         else:
-            yield Paragraph(f"{group.table.title}, {tables.protocol_of(group)}: not run, so there is no picture.")
+            yield Paragraph(f"{tables.title_of(group)}: not run, so there is no picture.")
+    for group in own:
         yield tables.results_grid(group, tested)
 
 
@@ -92,8 +97,9 @@ def _curve_blocks(found: Sequence[Group]) -> Iterator[Block]:
         for along, words in _CURVES.items():
             if png := figures.curves(group, along):
                 drawn = True
-                title = f"{group.table.title}: validation against {words}"
-                yield _picture(group, f"curves-{words}", png, title, "a line a seed of each method trained in rounds")
+                title = f"{tables.title_of(group)}: validation against {words}"
+                alt = "a line a seed of each method that is trained in rounds"
+                yield _picture(group, f"curves-{words}", png, title, alt, "validation")
     if not drawn:
         yield Paragraph("No method that is trained in rounds has been run.")
 
@@ -103,52 +109,48 @@ def _cost_blocks(found: Sequence[Group]) -> Iterator[Block]:
     for group in found:
         sent = {row.label: size for row in group.done if (size := _mean(row, "bytes_per_round")) is not None}
         private = {row.label: epsilon for row in group.done if (epsilon := _mean(row, "epsilon")) is not None}
-        for name, values, axis, words in (
-            ("traffic", sent, "received and sent by a device in a round (B)", "traffic"),
-            ("epsilon", private, "ε of a user", "ε"),
-        ):
-            if png := figures.against(group, values, axis):
+        for name, values, words in (("traffic", sent, "traffic"), ("epsilon", private, "ε")):
+            if png := figures.against(group, values, name):
                 drawn = True
-                alt = f"a point for each method that has {words}"
-                yield _picture(group, name, png, f"{group.table.title}: {_metric(group)} against {words}", alt)
+                title = f"{tables.title_of(group)}: {_metric(group)} against {words} with 95 % intervals"
+                yield _picture(group, name, png, title, f"a point for each method that has {words}")
     if not drawn:
         yield Paragraph("No table has two methods with results that differ in traffic or ε; see the sweeps above.")
 
 
 def _bucket_blocks(found: Sequence[Group]) -> Iterator[Block]:
-    drawn = False
+    grids = [grid for group in found for way in tables.BUCKETS if (grid := tables.buckets_grid(group, way))]
+    catalogues = [grid for group in found if (grid := tables.catalogue_grid(group))]
+    if not grids and not catalogues:
+        yield Paragraph("No result tells groups of users or items apart.")
     for group in found:
         for way, words in tables.BUCKETS.items():
-            grid = tables.buckets_grid(group, way)
-            if grid is None:
-                continue
-            drawn = True
-            rows = [row for row in group.done if any(result.buckets.get(way) for result in row.results)]
-            name = tables.bucket_metric(rows, way, main_metric(group.table.metrics))
-            values = {row.label: tables.bucket_values(row, way, name) for row in rows}
-            png = figures.buckets(group, tables.bucket_labels(rows, way), values, name, words)
-            yield grid
-            yield _picture(group, way, png, f"{group.table.title}: by {words}", "a line a method")
-        if grid := tables.catalogue_grid(group):
-            drawn = True
-            yield grid
-    if not drawn:
-        yield Paragraph("No result tells groups of users or items apart.")
+            rows = tables.rows_with_buckets(group, way)
+            if rows:
+                name = tables.bucket_metric(rows, way, main_metric(group.table.metrics))
+                values = {row.label: tables.bucket_values(row, way, name) for row in rows}
+                png = figures.buckets(group, tables.bucket_labels(rows, way), values, name, words)
+                yield _picture(
+                    group, way, png, f"{tables.title_of(group)}: {_metric(group)} by {words}", "a line a method"
+                )
+    yield from grids
+    yield from catalogues
 
 
 def _choices(study: Study) -> Iterator[Block]:
-    for cell in _unique(study.cells):
-        result = study.results.get(cell.key)
-        if result is None or result.status != "done":
-            continue
-        chosen = result.line.get("chosen") or {}
-        for part in [dict(chosen)] if chosen else []:
-            rows = tuple((Text(str(name)), Text(_value(value))) for name, value in part.items())
-            yield Grid(f"{cell.key}: chosen", _protocol(cell), "", ("hyper-parameter", "value"), rows, folded=True)
-        if grid := result.line.get("grid"):
-            yield _tuning(cell, grid)
-    if not any(result.line.get("chosen") or result.line.get("grid") for result in study.results.values()):
+    done = [(cell, study.results[cell.key].line) for cell in _unique(study.cells) if study.status(cell) == "done"]
+    rows = tuple(
+        (Text(cell.label), Text(cell.data), Text(cell.protocol), Text(str(cell.seed)), Text(_listed(line["chosen"])))
+        for cell, line in done
+        if line.get("chosen")
+    )
+    if rows:
+        yield Grid("Chosen on validation", "", "", ("method", "data", "protocol", "seed", "chosen"), rows, folded=True)
+    else:
         yield Paragraph("No result has a record of hyper-parameters.")
+    for cell, line in done:
+        if line.get("grid"):
+            yield _tuning(cell, line["grid"])
 
 
 def _tuning(cell: PlannedCell, grid: Sequence[dict[str, Any]]) -> Grid:
@@ -201,9 +203,9 @@ def _unique(cells: Sequence[PlannedCell]) -> list[PlannedCell]:
     return list({cell.key: cell for cell in cells}.values())
 
 
-def _picture(group: Group, name: str, png: bytes, title: str, alt: str) -> Picture:
+def _picture(group: Group, name: str, png: bytes, title: str, alt: str, part: str = "test") -> Picture:
     safe = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in f"{group.name}.{name}")
-    return Picture(safe, png, title, tables.protocol_of(group), f"{title}; {alt}.")
+    return Picture(safe, png, title, tables.protocol_of(group, part), f"{title}; {alt}.")
 
 
 def _metric(group: Group) -> str:
@@ -221,6 +223,10 @@ def _mean(row: Row, name: str) -> float | None:
 
 def _protocol(cell: PlannedCell) -> str:
     return f"{cell.data}, {cell.protocol}"
+
+
+def _listed(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {_value(value)}" for name, value in values.items())
 
 
 def _value(value: Any) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from tff_rec.evaluation.rating import Interval
 from tff_rec.report import pairs
-from tff_rec.report.document import Grid, Text
+from tff_rec.report.document import Grid, Text, Tone
 from tff_rec.report.groups import Group, Row
 from tff_rec.report.metrics import Metric, main_metric, metric
 from tff_rec.report.pairs import Pair, Pairs
@@ -21,29 +21,33 @@ _PROTOCOLS = {
 }
 
 
-def protocol_of(group: Group) -> str:
-    """Data set and protocol, to stand with every table and picture."""
-    return f"{group.data}, {_PROTOCOLS.get(group.protocol, group.protocol)}, test"
+def title_of(group: Group) -> str:
+    """Data set and the protocol's short name."""
+    return f"{group.data}, {_PROTOCOLS.get(group.protocol, group.protocol).split(' (')[0]}"
+
+
+def protocol_of(group: Group, part: str = "test") -> str:
+    """Data set, protocol and part of the data, to stand with every table and picture."""
+    return f"{group.data}, {_PROTOCOLS.get(group.protocol, group.protocol)}, {part}"
 
 
 def results_grid(group: Group, tested: Pairs) -> Grid:
-    """Methods × metrics, the difference to the first method, and published rows under them."""
-    names, first = group.table.metrics, group.rows[0] if group.rows else None
-    about = main_metric(names)
-    head = ["method", *(metric(name).axis for name in names)]
-    if first is not None:
-        head += [f"{metric(about).label} against {first.label}", "seeds"]
-    if _points(group):
-        head.insert(1, _points(group))
+    """Methods × metrics, in a table the difference to its first row, and published rows under them."""
+    names = group.table.metrics
+    head = ["method", *([_points(group)] if _points(group) else []), *(metric(name).axis for name in names)]
+    if _has_pairs(group):
+        head.append(f"{metric(main_metric(names)).label} against the first row")
+    if group.rows:
+        head.append("seeds")
     best = {name: _best(group.done, name) for name in names}
     rows = [_result_row(group, row, tested, best) for row in group.rows]
     rows += [_published_row(group, one) for one in group.published]
-    return Grid(group.table.title, protocol_of(group), group.table.caption, tuple(head), tuple(rows))
+    return Grid(title_of(group), protocol_of(group), "", tuple(head), tuple(rows))
 
 
 def buckets_grid(group: Group, way: str) -> Grid | None:
     """Quality by `popularity` or `activity`, means over seeds; None where no result has it."""
-    rows = [row for row in group.done if any(result.buckets.get(way) for result in row.results)]
+    rows = rows_with_buckets(group, way)
     if not rows:
         return None
     name = bucket_metric(rows, way, main_metric(group.table.metrics))
@@ -56,8 +60,8 @@ def buckets_grid(group: Group, way: str) -> Grid | None:
     users = bucket_values(rows[0], way, "users")
     counted = (Text(f"{users[label]:,.0f}" if label in users else "–") for label in labels)
     lines.append((Text("users", "published"), *counted))
-    title = f"{metric(name).axis} by {BUCKETS[way]}"
-    return Grid(title, protocol_of(group), "Means over seeds.", ("method", *labels), tuple(lines))
+    title = f"{title_of(group)}: {metric(name).axis} by {BUCKETS[way]}"
+    return Grid(title, protocol_of(group), "Means over seeds.", ("method", *labels), tuple(lines), folded=True)
 
 
 def catalogue_grid(group: Group) -> Grid | None:
@@ -72,7 +76,18 @@ def catalogue_grid(group: Group) -> Grid | None:
         texts = (Text(f"{100 * sum(values) / len(values):.1f} %") if values else _MISSING for values in found)
         lines.append((Text(row.label), *texts))
     caption = "Means over seeds; the percentile is of the recommended items, 100 % is the most popular one."
-    return Grid("Coverage and popularity bias", protocol_of(group), caption, ("method", *ways.values()), tuple(lines))
+    return Grid(
+        f"{title_of(group)}: coverage and popularity bias",
+        protocol_of(group),
+        caption,
+        ("method", *ways.values()),
+        tuple(lines),
+    )
+
+
+def rows_with_buckets(group: Group, way: str) -> list[Row]:
+    """Rows with a result that tells buckets apart."""
+    return [row for row in group.done if any(result.buckets.get(way) for result in row.results)]
 
 
 def bucket_labels(rows: Sequence[Row], way: str) -> list[str]:
@@ -99,20 +114,23 @@ def bucket_values(row: Row, way: str, name: str) -> dict[str, float]:
     return {label: sum(values) / len(values) for label, values in found.items()}
 
 
-def interval_text(of: Metric, interval: Interval) -> str:
-    """Value, and bounds in brackets."""
-    return f"{of.number(interval.value)} ({of.number(interval.low)} to {of.number(interval.high)})"
+def _interval_text(of: Metric, interval: Interval, tone: Tone) -> Text:
+    return Text(of.number(interval.value), tone, f"{of.number(interval.low)} to {of.number(interval.high)}")
 
 
-def pair_text(pair: Pair | None) -> str:
+def _pair_text(pair: Pair | None) -> Text:
     """Relative difference with its interval, and p."""
     if pair is None:
-        return "not tested"
+        return Text("not tested", "missing")
     p = f"p = {pair.p_value:.3f}"
     if pair.relative is None:
-        return f"{pair.value:+.4g} ({pair.low:+.4g} to {pair.high:+.4g}), {p}"
-    value, low, high = (100 * share for share in pair.relative)
-    return f"{value:+.1f} % ({low:+.1f} to {high:+.1f}), {p}"
+        return Text(_signed(pair.value, 4), "", f"{_signed(pair.low, 4)} to {_signed(pair.high, 4)}, {p}")
+    value, low, high = (_signed(100 * share, 1) for share in pair.relative)
+    return Text(f"{value} %", "", f"{low} to {high}, {p}")
+
+
+def _signed(value: float, digits: int) -> str:
+    return f"{value:+.{digits}f}".replace("-", "−")
 
 
 _MISSING = Text("not measured", "missing")
@@ -137,21 +155,30 @@ def _best(rows: Sequence[Row], name: str) -> Row | None:
 def _result_row(group: Group, row: Row, tested: Pairs, best: dict[str, Row | None]) -> tuple[Text, ...]:
     texts = [Text(row.label)]
     if _points(group):
-        texts.append(Text(point_text(row)))
+        texts.append(Text(_point_text(row)))
     for name in group.table.metrics:
         mean = row.mean(name)
         if mean is not None:
-            texts.append(Text(interval_text(metric(name), mean), "best" if best[name] is row else ""))
+            texts.append(_interval_text(metric(name), mean, "best" if best[name] is row else ""))
         else:
             texts.append(_MISSING if row.results else Text(row.state, "missing"))
-    against = "–"
-    if row is not group.rows[0]:
-        against = pair_text(tested.get(pairs.name_of(group, row))) if row.results else row.state
-    return (*texts, Text(against), Text(row.runs, "missing" if row.missing else ""))
+    if _has_pairs(group):
+        texts.append(_against(group, row, tested))
+    return (*texts, Text(row.runs, "missing" if row.missing else ""))
 
 
-def point_text(row: Row) -> str:
-    """Where a row stands on a sweep's axis."""
+def _against(group: Group, row: Row, tested: Pairs) -> Text:
+    if row is group.rows[0]:
+        return Text("–")
+    return _pair_text(tested.get(pairs.name_of(group, row))) if row.results else Text(row.state, "missing")
+
+
+def _has_pairs(group: Group) -> bool:
+    """Whether a group's rows are tested against the first: a table's with more than one."""
+    return group.table.kind == "table" and len(group.rows) > 1
+
+
+def _point_text(row: Row) -> str:
     if row.x is None:
         return "–"
     if row.x.value is None:
@@ -161,7 +188,7 @@ def point_text(row: Row) -> str:
 
 def _published_row(group: Group, one: Published) -> tuple[Text, ...]:
     numbers = [f"{one.values[name]:g}" if name in one.values else "–" for name in group.table.metrics]
-    before, after = ["–"] * bool(_points(group)), ["–", "–"] if group.rows else []
+    before, after = ["–"] * bool(_points(group)), ["–"] * (_has_pairs(group) + bool(group.rows))
     name = f"published: {one.label} ({one.source})"
     return tuple(Text(text, "published") for text in (name, *before, *numbers, *after))
 
