@@ -176,3 +176,25 @@ def whole(folder):
     plan = {"name": "made-up", "title": "A made-up study: nothing here was measured", "cells": cells, "tables": tables}
     write(folder, plan, records)
     return plan, records
+
+
+def small(folder, metric="ndcg_10"):
+    """One table: a method with two seeds, one with a seed that failed, one that was not run."""
+    methods = {"central": "centralised", "federated": "federated", "alone": "each device alone"}
+    cells = [cell("main", method, label, seed) for method, label in methods.items() for seed in (0, 1)]
+    records = [line(cells[0], 4.0), line(cells[1], 4.0), line(cells[2], 3.8, federated=True, epsilon=2.0)]
+    if metric != "ndcg_10":
+        for record, _ in records:
+            record["metrics"][metric] = record["metrics"]["ndcg_10"]
+    records.append((failed(cells[3]), None))
+    table = {
+        "id": "main",
+        "title": "What federation costs",
+        "caption": "Made up.",
+        "protocol": "loo-full",
+        "metrics": [metric],
+        "published": [{"label": "SASRec", "source": "nobody", "data": "made-up", "values": {metric: 18.25}}],
+    }
+    plan = {"name": "small", "title": "A small made-up study", "cells": cells, "tables": [table]}
+    write(folder, plan, records)
+    return plan, records

@@ -7,7 +7,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from scipy import stats
+from scipy import special
 
 from tff_rec.evaluation.rating import Interval
 from tff_rec.report.study import PlannedCell, PlannedTable, Point, Published, Result, Study
@@ -85,7 +85,7 @@ def mean_over_seeds(values: Sequence[Interval]) -> Interval:
     seeds = 0.0
     if len(values) > 1:
         deviation = statistics.stdev(one.value for one in values)
-        seeds = float(stats.t.ppf(0.975, len(values) - 1)) * deviation / math.sqrt(len(values))
+        seeds = float(special.stdtrit(len(values) - 1, 0.975)) * deviation / math.sqrt(len(values))
     below = statistics.fmean(one.value - one.low for one in values)
     above = statistics.fmean(one.high - one.value for one in values)
     return Interval(mean, mean - math.hypot(below, seeds), mean + math.hypot(above, seeds))
