@@ -1,5 +1,6 @@
 """Means over seeds and their intervals, by hand."""
 
+import dataclasses
 import pathlib
 import tempfile
 
@@ -46,6 +47,13 @@ class GroupsTest(absltest.TestCase):
         self.assertEqual(group.rows[2].state, "not run")
         self.assertIsNone(group.rows[2].mean("ndcg_10"))
         self.assertEqual([one.label for one in group.published], ["SASRec"])
+
+    def test_methods_of_one_label_are_told_apart(self):
+        cells = tuple(dataclasses.replace(cell, label="federated") for cell in self.study.cells)
+        (group,) = groups.groups_of(dataclasses.replace(self.study, cells=cells), self.study.tables[0])
+        self.assertEqual(
+            [row.label for row in group.rows], ["federated (central)", "federated (federated)", "federated (alone)"]
+        )
 
     def test_protocols_are_apart(self):
         with tempfile.TemporaryDirectory() as name:

@@ -78,8 +78,8 @@ class PageTest(parameterized.TestCase):
         for table in found["tables"]:
             self.assertGreater(table["rows"], 0)
             self.assertEqual((table["blank"], table["ragged"], table["outside"]), (0, 0, False))
-        # Two of the headline, two sweeps, three curves, traffic, ε and two ways of buckets of each protocol.
-        self.assertLen(found["pictures"], 2 + 2 + 2 * 3 + 2 * 2 + 2 * 2)
+        # The headline, three curves, traffic, ε and two ways of buckets of each protocol; two sweeps.
+        self.assertLen(found["pictures"], 2 * (1 + 3 + 2 + 2) + 2)
         for picture in found["pictures"]:
             self.assertTrue(picture["embedded"])
             self.assertGreater(picture["natural"], 600)

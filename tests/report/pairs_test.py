@@ -72,11 +72,13 @@ class PairsTest(absltest.TestCase):
         _, records = study_cases.small(self.folder, metric="rmse")
         for path in self.folder.glob("ranks/*"):
             path.unlink()
-        (self.folder / "errors").mkdir()
         for (record, _), error in zip(records, (4.0, 100.0, 1.0), strict=False):
-            np.save(self.folder / "errors" / f"{record['key']}.npy", np.full(30, error, np.float32))
+            for name, values in (("errors", np.full(30, error)), ("owners", np.append(np.arange(28) // 7, [-1, -1]))):
+                (self.folder / name).mkdir(exist_ok=True)
+                np.save(self.folder / name / f"{record['key']}.npy", values)
         pair = self.compare()[NAME]
         np.testing.assert_allclose([pair.value, *pair.relative], [-1, -0.5, -0.5, -0.5])
+        self.assertEqual(pair.number, 4 + 2)
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def line(cell, strength, *, federated=False, epsilon=None, users=USERS, rng=None
             )
         },
         "coverage": 0.1 * strength / 4,
-        "popularity_bias": 0.9,
+        "popularity_bias": 90.0,
         "environment": ENVIRONMENT,
     }
     return record, ranks

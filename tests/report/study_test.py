@@ -1,6 +1,7 @@
 """What a study's files may hold, and the sentence for what they may not."""
 
 import json
+import math
 import pathlib
 import tempfile
 
@@ -35,6 +36,21 @@ class StudyTest(parameterized.TestCase):
         self.plan["cells"] = self.plan["cells"][1:]
         (self.folder / "plan.json").write_text(json.dumps(self.plan))
         self.assertNotIn(self.records[0][0]["key"], study.read_study(self.folder).results)
+
+    def test_a_result_of_other_options_is_not_the_cells(self):
+        self.plan["cells"][0]["config_hash"] = self.records[0][0]["config_hash"]
+        self.plan["cells"][1]["config_hash"] = "of other options"
+        (self.folder / "plan.json").write_text(json.dumps(self.plan))
+        found = study.read_study(self.folder)
+        self.assertEqual([found.status(cell) for cell in found.cells[:2]], ["done", "not run"])
+        self.assertIsNone(found.result(found.cells[1]))
+
+    def test_numbers_that_are_not_there(self):
+        line = self.records[0][0]
+        line["metrics"] = {"a": {"value": None, "low": None, "high": None}, "b": {"value": 1, "low": None, "high": 2}}
+        study_cases.write(self.folder, self.plan, self.records)
+        metrics = study.read_study(self.folder).results[line["key"]].metrics
+        self.assertEqual((list(metrics), metrics["b"].value, math.isnan(metrics["b"].low)), (["b"], 1, True))
 
     def test_without_results_nothing_is_run(self):
         (self.folder / "results.jsonl").unlink()

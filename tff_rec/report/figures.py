@@ -194,7 +194,9 @@ def series_of(rows: Sequence[Row]) -> dict[int, str]:
 
 
 def _looks(curve: Sequence[Mapping[str, float]], along: str) -> list[Mapping[str, float]]:
-    return [look for look in curve if look.get(along) is not None]
+    """The looks that tell it; none where it is 0 all along, such as bytes of training in one place."""
+    looks = [look for look in curve if look.get(along) is not None]
+    return looks if any(look[along] for look in looks) else []
 
 
 def _rounds(largest: float) -> tuple[float, str]:

@@ -1,5 +1,6 @@
 """The rows of a study's tables: cells that differ in the seed only, and their means."""
 
+import collections
 import dataclasses
 import hashlib
 import json
@@ -107,11 +108,16 @@ def groups_of(study: Study, table: PlannedTable) -> list[Group]:
 def _rows(study: Study, cells: Sequence[PlannedCell]) -> tuple[Row, ...]:
     found: dict[tuple[str, Point | None], list[PlannedCell]] = {}
     for cell in cells:
-        found.setdefault((cell.label, cell.x), []).append(cell)
-    return tuple(_row(study, label, x, own) for (label, x), own in found.items())
+        found.setdefault((cell.method, cell.x), []).append(cell)
+    names = collections.Counter((own[0].label, own[0].x) for own in found.values())
+    return tuple(_row(study, own, names[own[0].label, own[0].x] > 1) for own in found.values())
 
 
-def _row(study: Study, label: str, x: Point | None, cells: Sequence[PlannedCell]) -> Row:
-    done = tuple(study.results[cell.key] for cell in cells if study.status(cell) == "done")
+def _row(study: Study, cells: Sequence[PlannedCell], ambiguous: bool) -> Row:
+    """A row; one whose label others have too is named with its method."""
+    first = cells[0]
+    results = [study.result(cell) for cell in cells]
+    done = tuple(result for result in results if result is not None and result.status == "done")
     missing = tuple(f"seed {cell.seed} {study.status(cell)}" for cell in cells if study.status(cell) != "done")
-    return Row(label, x, tuple(cells), done, missing)
+    label = f"{first.label} ({first.method})" if ambiguous else first.label
+    return Row(label, first.x, tuple(cells), done, missing)

@@ -1,8 +1,8 @@
 """Paired tests of a table's methods against its first, by bootstrap over test users, kept in `paired.json`.
 
-A pair's draws take the same users for both methods; each user counts with the mean over the seeds. Ratings, of which
-every seed has a split of its own, are pooled over the seeds that both methods have. What was tested before is not
-tested again, and a test of results that have changed since is not shown.
+A pair's draws take the same users for both methods. Of rankings a user counts with the mean over the seeds; of ratings,
+of which every seed has a split of its own, with all test ratings of the seeds that both methods have. What was tested
+before is not tested again, and a test of results that have changed since is not shown.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ class Pair:
         high: Of its 95 % interval.
         relative: Value, low and high over the first method's mean, as shares of 1; None where that is 0.
         p_value: Two-sided, that there is no difference.
-        number: Users, or ratings, drawn.
+        number: Users drawn.
     """
 
     of: str
@@ -81,7 +81,7 @@ def as_json(pairs: Pairs) -> str:
 
 def name_of(group: Group, row: Row) -> str:
     """The name of a row's test, of no other row in the study."""
-    return f"{group.name}: {row.label}"
+    return f"{group.name}: {row.cells[0].method}"
 
 
 def _read(path: pathlib.Path) -> Pairs:
@@ -95,24 +95,24 @@ def _read(path: pathlib.Path) -> Pairs:
 
 def _test(folder: pathlib.Path, first: Row, row: Row, metric: str, of: str) -> Pair | None:
     if metric in _GAINS:
-        samples, statistic = _gains(folder, first, row, _GAINS[metric]), _percent
+        sums, statistic = _gains(folder, first, row, _GAINS[metric]), _percent
     elif metric == "rmse":
-        samples, statistic = _errors(folder, first, row), _root
+        sums, statistic = _errors(folder, first, row), _root
     else:
         return None
-    return None if samples is None else _bootstrap(samples, statistic, of)
+    return None if sums is None else _bootstrap(sums, statistic, of)
 
 
-def _percent(values: np.ndarray) -> np.ndarray:
-    return 100 * values
+def _percent(means: np.ndarray) -> np.ndarray:
+    return 100 * means
 
 
-def _root(values: np.ndarray) -> np.ndarray:
-    return np.sqrt(values)
+def _root(means: np.ndarray) -> np.ndarray:
+    return np.sqrt(means)
 
 
 def _gains(folder: pathlib.Path, first: Row, row: Row, gain: Callable[[np.ndarray], np.ndarray]) -> np.ndarray | None:
-    """Both methods' gains of each user, means over seeds: float64 [users, 2]; None without ranks of the same users."""
+    """Each user's gains by both methods, means over seeds, and 1: float64 [users, 3]; None without the same users."""
     columns = []
     for one in (first, row):
         paths = [folder / "ranks" / f"{result.key}.npy" for result in one.results]
@@ -122,32 +122,40 @@ def _gains(folder: pathlib.Path, first: Row, row: Row, gain: Callable[[np.ndarra
         if len({len(of_seed) for of_seed in ranks}) > 1:
             return None
         columns.append(np.mean([gain(of_seed) for of_seed in ranks], axis=0))
-    return np.stack(columns, axis=1) if len(columns[0]) == len(columns[1]) else None
+    same = len(columns[0]) == len(columns[1])
+    return np.stack([*columns, np.ones(len(columns[0]))], axis=1) if same else None
 
 
 def _errors(folder: pathlib.Path, first: Row, row: Row) -> np.ndarray | None:
-    """Both methods' squared errors of each rating, of the seeds that both have: float64 [ratings, 2]; None without."""
-    paths = [
-        {cell.seed: folder / "errors" / f"{cell.key}.npy" for cell in one.cells if _has_errors(folder, cell.key)}
-        for one in (first, row)
-    ]
-    shared = [seed for seed in paths[0] if seed in paths[1]]
-    errors = [[np.load(of_method[seed]).astype(np.float64) for of_method in paths] for seed in shared]
-    if not errors or any(len(one) != len(other) for one, other in errors):
-        return None
-    return np.concatenate([np.stack(pair, axis=1) for pair in errors])
+    """Each user's squared errors by both methods, and ratings: float64 [users, 3], sums over the seeds both have."""
+    before = {cell.seed: cell.key for cell in first.cells}
+    names = [(before[cell.seed], cell.key) for cell in row.cells if cell.seed in before]
+    errors, owners = [], []
+    for pair in names:
+        paths = [folder / "errors" / f"{key}.npy" for key in pair]
+        if not all(path.is_file() for path in paths):
+            continue
+        loaded = [np.load(path).astype(np.float64) for path in paths]
+        owned = np.load(folder / "owners" / f"{pair[1]}.npy")
+        if not len(loaded[0]) == len(loaded[1]) == len(owned):
+            return None
+        errors.append(np.stack([*loaded, np.ones(len(owned))], axis=1))
+        owners.append(owned)
+    return _sums_of_users(np.concatenate(errors), np.concatenate(owners)) if errors else None
 
 
-def _has_errors(folder: pathlib.Path, key: str) -> bool:
-    return (folder / "errors" / f"{key}.npy").is_file()
+def _sums_of_users(values: np.ndarray, owners: np.ndarray) -> np.ndarray:
+    """Rows of values [n, columns] added up by owner; each -1, unknown, is somebody else."""
+    _, user = np.unique(np.where(owners < 0, -1 - np.arange(len(owners)), owners), return_inverse=True)
+    return np.stack([np.bincount(user, column) for column in values.T], axis=1)
 
 
-def _bootstrap(samples: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], of: str) -> Pair:
-    """Second column less first, float [n, 2], of a statistic of means, over draws of rows; p as in `rating.compare`."""
-    rng, number = np.random.default_rng(0), len(samples)
+def _bootstrap(sums: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], of: str) -> Pair:
+    """Second column less first, over draws of users, of a statistic of means; the third column counts."""
+    rng, number = np.random.default_rng(0), len(sums)
     draws = (np.bincount(rng.integers(0, number, number), minlength=number) for _ in range(RESAMPLES))
-    drawn = statistic(np.stack([counts @ samples for counts in draws]) / number)
-    reference, value = map(float, statistic(samples.mean(axis=0)))
+    drawn = _metrics(np.stack([counts @ sums for counts in draws]), statistic)
+    reference, value = map(float, _metrics(sums.sum(axis=0), statistic))
     differences = drawn[:, 1] - drawn[:, 0]
     low, high = np.quantile(differences, _LEVELS)
     relative = None
@@ -164,3 +172,7 @@ def _bootstrap(samples: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray
         p_value=float(min(1, 2 * (1 + beyond) / (1 + RESAMPLES))),
         number=number,
     )
+
+
+def _metrics(sums: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    return statistic(sums[..., :2] / sums[..., 2:])

@@ -92,19 +92,23 @@ def _sweep_blocks(own: Sequence[Group], tested: Pairs) -> Iterator[Block]:
 
 
 def _curve_blocks(found: Sequence[Group]) -> Iterator[Block]:
-    drawn = False
+    drawn: set[str] = set()
     for group in found:
+        looks = {str(result.curve) for row in group.done for result in row.results if result.curve}
+        if looks <= drawn:
+            continue  # The same training, judged by another protocol.
+        drawn |= looks
         for along, words in _CURVES.items():
             if png := figures.curves(group, along):
-                drawn = True
-                title = f"{tables.title_of(group)}: validation against {words}"
-                alt = "a line a seed of each method that is trained in rounds"
-                yield _picture(group, f"curves-{words}", png, title, alt, "validation")
+                title = f"{group.data}: validation against {words}"
+                alt = "a line a seed of each method that has them"
+                yield _picture(group, f"curves-{words}", png, title, alt, tables.validation_of(group))
     if not drawn:
         yield Paragraph("No method that is trained in rounds has been run.")
 
 
 def _cost_blocks(found: Sequence[Group]) -> Iterator[Block]:
+    yield Paragraph("Methods of which no bytes, or no ε, are counted are not in these pictures.")
     drawn = False
     for group in found:
         sent = {row.label: size for row in group.done if (size := _mean(row, "bytes_per_round")) is not None}
@@ -119,14 +123,16 @@ def _cost_blocks(found: Sequence[Group]) -> Iterator[Block]:
 
 
 def _bucket_blocks(found: Sequence[Group]) -> Iterator[Block]:
-    grids = [grid for group in found for way in tables.BUCKETS if (grid := tables.buckets_grid(group, way))]
+    ways = tables.bucket_ways(found)
+    grids = [grid for group in found for way in ways if (grid := tables.buckets_grid(group, way))]
     catalogues = [grid for group in found if (grid := tables.catalogue_grid(group))]
     if not grids and not catalogues:
         yield Paragraph("No result tells groups of users or items apart.")
     for group in found:
-        for way, words in tables.BUCKETS.items():
+        for way in ways:
             rows = tables.rows_with_buckets(group, way)
             if rows:
+                words = tables.bucket_axis(way)
                 name = tables.bucket_metric(rows, way, main_metric(group.table.metrics))
                 values = {row.label: tables.bucket_values(row, way, name) for row in rows}
                 png = figures.buckets(group, tables.bucket_labels(rows, way), values, name, words)
@@ -138,7 +144,8 @@ def _bucket_blocks(found: Sequence[Group]) -> Iterator[Block]:
 
 
 def _choices(study: Study) -> Iterator[Block]:
-    done = [(cell, study.results[cell.key].line) for cell in _unique(study.cells) if study.status(cell) == "done"]
+    results = ((cell, study.result(cell)) for cell in _unique(study.cells))
+    done = [(cell, result.line) for cell, result in results if result is not None and result.status == "done"]
     rows = tuple(
         (Text(cell.label), Text(cell.data), Text(cell.protocol), Text(str(cell.seed)), Text(_listed(line["chosen"])))
         for cell, line in done
@@ -180,7 +187,7 @@ def _missing(study: Study) -> Iterator[Block]:
 
 
 def _environment(study: Study) -> Iterator[Block]:
-    lines = [result.line for cell in _unique(study.cells) if (result := study.results.get(cell.key)) is not None]
+    lines = [result.line for cell in _unique(study.cells) if (result := study.result(cell)) is not None]
     if not lines:
         yield Paragraph("Nothing has been run.")
         return
@@ -203,9 +210,9 @@ def _unique(cells: Sequence[PlannedCell]) -> list[PlannedCell]:
     return list({cell.key: cell for cell in cells}.values())
 
 
-def _picture(group: Group, name: str, png: bytes, title: str, alt: str, part: str = "test") -> Picture:
+def _picture(group: Group, name: str, png: bytes, title: str, alt: str, protocol: str = "") -> Picture:
     safe = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in f"{group.name}.{name}")
-    return Picture(safe, png, title, tables.protocol_of(group, part), f"{title}; {alt}.")
+    return Picture(safe, png, title, protocol or tables.protocol_of(group), f"{title}; {alt}.")
 
 
 def _metric(group: Group) -> str:

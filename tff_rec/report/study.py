@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
@@ -26,7 +27,19 @@ class Point:
 
 @dataclasses.dataclass(frozen=True)
 class PlannedCell:
-    """One method on one data set, protocol and seed, run or not; `label` names its row."""
+    """One method on one data set, protocol and seed, run or not.
+
+    Attributes:
+        key: Of its result.
+        table: Id of its table.
+        data: Source.
+        method: Unique in the study for one data set and protocol.
+        protocol: How it is judged.
+        seed: Of the run.
+        label: What to call its row.
+        x: Its place in a sweep.
+        config_hash: Of the options it is to be run with; None where the plan does not tell.
+    """
 
     key: str
     table: str
@@ -36,6 +49,7 @@ class PlannedCell:
     seed: int
     label: str
     x: Point | None = None
+    config_hash: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +65,7 @@ class Published:
 
 @dataclasses.dataclass(frozen=True)
 class PlannedTable:
-    """A table, or a sweep, which is a picture with its numbers."""
+    """A table, or a sweep, which is a picture with its numbers; `group` is the part of test it judges, "" for all."""
 
     id: str
     title: str
@@ -60,6 +74,7 @@ class PlannedTable:
     metrics: tuple[str, ...]
     published: tuple[Published, ...] = ()
     kind: Literal["table", "sweep"] = "table"
+    group: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,10 +121,17 @@ class Study:
 
     def status(self, cell: PlannedCell) -> str:
         """done, not run, or failed with the sentence that says why."""
-        result = self.results.get(cell.key)
+        result = self.result(cell)
         if result is None:
             return "not run"
         return "done" if result.status == "done" else f"failed: {result.error}"
+
+    def result(self, cell: PlannedCell) -> Result | None:
+        """A cell's result; None where there is none, or only one of other options than the plan's."""
+        result = self.results.get(cell.key)
+        if result is None or cell.config_hash in (None, result.line.get("config_hash")):
+            return result
+        return None
 
 
 def read_study(folder: pathlib.Path) -> Study:
@@ -168,10 +190,10 @@ def _build(make: Callable[[], Record], where: str) -> Record:
 
 
 def _cell(values: dict[str, Any]) -> PlannedCell:
-    names = [field.name for field in dataclasses.fields(PlannedCell) if field.name != "x"]
+    names = [field.name for field in dataclasses.fields(PlannedCell) if field.name not in ("x", "config_hash")]
     x = values.get("x")
     point = None if x is None else Point(x["name"], x.get("unit") or "", x["value"])
-    return PlannedCell(**{name: values[name] for name in names}, x=point)
+    return PlannedCell(**{name: values[name] for name in names}, x=point, config_hash=values.get("config_hash"))
 
 
 def _table(values: dict[str, Any]) -> PlannedTable:
@@ -183,7 +205,13 @@ def _table(values: dict[str, Any]) -> PlannedTable:
         raise ValueError(f"table '{values['id']}' has no metrics")
     published = tuple(Published(**one) for one in values.get("published", ()))
     texts = {name: str(values[name]) for name in ("id", "title", "caption", "protocol")}
-    return PlannedTable(**texts, metrics=metrics, published=published, kind=kind)
+    return PlannedTable(**texts, metrics=metrics, published=published, kind=kind, group=values.get("group", ""))
+
+
+def _interval(values: dict[str, Any]) -> Interval:
+    """With NaN for a bound that is null."""
+    low, high = (math.nan if values[bound] is None else values[bound] for bound in ("low", "high"))
+    return Interval(values["value"], low, high)
 
 
 def _result(values: dict[str, Any]) -> Result:
@@ -199,7 +227,7 @@ def _result(values: dict[str, Any]) -> Result:
         status=status,
         line=values,
         error=str(values.get("error") or "no reason given"),
-        metrics={name: Interval(one["value"], one["low"], one["high"]) for name, one in metrics.items()},
+        metrics={name: _interval(one) for name, one in metrics.items() if one["value"] is not None},
         curve=values.get("curve") or [],
         traffic=values.get("traffic"),
         epsilon=None if epsilon is None else float(epsilon["epsilon"]),

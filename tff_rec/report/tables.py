@@ -1,5 +1,7 @@
 """A group of rows as tables: test metrics with what others published, and who pays for federation."""
 
+import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,13 +13,12 @@ from tff_rec.report.metrics import Metric, main_metric, metric
 from tff_rec.report.pairs import Pair, Pairs
 from tff_rec.report.study import Published
 
-BUCKETS = {"popularity": "popularity of the held-out item", "activity": "length of the user's history"}
+_BUCKETS = {"popularity": "interactions of the item in training", "activity": "interactions of the user in training"}
 _PROTOCOLS = {
     "loo-full": "LOO-full (last interaction held out, ranked among all items the user has not met)",
-    "loo-99": "LOO+99 (last interaction held out, ranked among 99 given negatives)",
-    "loo+99": "LOO+99 (last interaction held out, ranked among 99 given negatives)",
-    "held-out-users": "held-out users (in no round; judged from the history they bring)",
-    "rating": "random 80/10/10 of each user's ratings",
+    "loo-99": "LOO+99 (last interaction held out, ranked among 99 negatives)",
+    "held-out-users": "held-out users (ratings of users of no round, from others that they bring)",
+    "ratings": "ratings (random 80/10/10)",
 }
 
 
@@ -28,7 +29,14 @@ def title_of(group: Group) -> str:
 
 def protocol_of(group: Group, part: str = "test") -> str:
     """Data set, protocol and part of the data, to stand with every table and picture."""
-    return f"{group.data}, {_PROTOCOLS.get(group.protocol, group.protocol)}, {part}"
+    judged = f"{part}, {group.table.group} only" if group.table.group else part
+    return f"{group.data}, {_PROTOCOLS.get(group.protocol, group.protocol)}, {judged}"
+
+
+def validation_of(group: Group) -> str:
+    """Data set and protocol of looks at validation, which rank the whole catalogue whatever test does."""
+    protocol = "loo-full" if group.protocol == "loo-99" else group.protocol
+    return protocol_of(dataclasses.replace(group, protocol=protocol), "validation")
 
 
 def results_grid(group: Group, tested: Pairs) -> Grid:
@@ -46,7 +54,7 @@ def results_grid(group: Group, tested: Pairs) -> Grid:
 
 
 def buckets_grid(group: Group, way: str) -> Grid | None:
-    """Quality by `popularity` or `activity`, means over seeds; None where no result has it."""
+    """Quality by popularity, activity or another way to part, means over seeds; None where no result has it."""
     rows = rows_with_buckets(group, way)
     if not rows:
         return None
@@ -60,22 +68,23 @@ def buckets_grid(group: Group, way: str) -> Grid | None:
     users = bucket_values(rows[0], way, "users")
     counted = (Text(f"{users[label]:,.0f}" if label in users else "–") for label in labels)
     lines.append((Text("users", "published"), *counted))
-    title = f"{title_of(group)}: {metric(name).axis} by {BUCKETS[way]}"
+    title = f"{title_of(group)}: {metric(name).axis} by {bucket_axis(way)}"
     return Grid(title, protocol_of(group), "Means over seeds.", ("method", *labels), tuple(lines), folded=True)
 
 
 def catalogue_grid(group: Group) -> Grid | None:
     """Coverage and popularity bias, means over seeds; None where no result has them."""
-    ways = {"coverage": "coverage (share of the catalogue in top-10 lists)", "popularity_bias": "popularity percentile"}
+    ways = {"coverage": "catalogue in top-10 lists (%)", "popularity_bias": "popularity percentile of what is in them"}
+    scales = {"coverage": 100.0, "popularity_bias": 1.0}
     rows = [row for row in group.done if any(_extra(row, name) for name in ways)]
     if not rows:
         return None
     lines = []
     for row in rows:
-        found = [_extra(row, name) for name in ways]
-        texts = (Text(f"{100 * sum(values) / len(values):.1f} %") if values else _MISSING for values in found)
+        found = [[scales[name] * value for value in _extra(row, name)] for name in ways]
+        texts = (Text(f"{sum(values) / len(values):.1f}") if values else _MISSING for values in found)
         lines.append((Text(row.label), *texts))
-    caption = "Means over seeds; the percentile is of the recommended items, 100 % is the most popular one."
+    caption = "Means over seeds; lists drawn at random have percentile 50, those of the most popular items near 100."
     return Grid(
         f"{title_of(group)}: coverage and popularity bias",
         protocol_of(group),
@@ -90,6 +99,18 @@ def rows_with_buckets(group: Group, way: str) -> list[Row]:
     return [row for row in group.done if any(result.buckets.get(way) for result in row.results)]
 
 
+def bucket_ways(groups: Sequence[Group]) -> list[str]:
+    """All ways in which results are parted."""
+    return list(
+        dict.fromkeys(way for group in groups for row in group.done for one in row.results for way in one.buckets)
+    )
+
+
+def bucket_axis(way: str) -> str:
+    """A way to part, in words."""
+    return _BUCKETS.get(way, way)
+
+
 def bucket_labels(rows: Sequence[Row], way: str) -> list[str]:
     """The buckets' labels, in the order of the results."""
     found = (one["label"] for row in rows for result in row.results for one in result.buckets.get(way, ()))
@@ -101,7 +122,7 @@ def bucket_metric(rows: Sequence[Row], way: str, wanted: str) -> str:
     one: dict[str, Any] = next(
         dict(bucket) for row in rows for result in row.results for bucket in result.buckets.get(way, ())
     )
-    return wanted if wanted in one else next(name for name in one if name not in ("label", "users"))
+    return wanted if wanted in one else next(name for name in one if name not in ("label", "users", "ratings"))
 
 
 def bucket_values(row: Row, way: str, name: str) -> dict[str, float]:
@@ -115,7 +136,9 @@ def bucket_values(row: Row, way: str, name: str) -> dict[str, float]:
 
 
 def _interval_text(of: Metric, interval: Interval, tone: Tone) -> Text:
-    return Text(of.number(interval.value), tone, f"{of.number(interval.low)} to {of.number(interval.high)}")
+    known = math.isfinite(interval.low) and math.isfinite(interval.high)
+    bounds = f"{of.number(interval.low)} to {of.number(interval.high)}" if known else "no interval"
+    return Text(of.number(interval.value), tone, bounds)
 
 
 def _pair_text(pair: Pair | None) -> Text:
