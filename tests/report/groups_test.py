@@ -43,7 +43,7 @@ class GroupsTest(absltest.TestCase):
         self.assertEqual([len(row.cells) for row in group.rows], [2, 2, 2])
         self.assertEqual(group.rows[0].runs, "2")
         self.assertStartsWith(group.rows[1].runs, "1 of 2; seed 1 failed: the grid")
-        self.assertEqual(group.rows[2].runs, "0 of 2; seed 0 not run; seed 1 not run")
+        self.assertEqual(group.rows[2].runs, "0 of 2; seeds 0, 1 not run")
         self.assertEqual(group.rows[2].state, "not run")
         self.assertIsNone(group.rows[2].mean("ndcg_10"))
         self.assertEqual([one.label for one in group.published], ["SASRec"])

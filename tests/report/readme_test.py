@@ -54,7 +54,7 @@ class ReadmeTest(absltest.TestCase):
         lines = results.read_text().splitlines(keepends=True)
         results.write_text("".join(lines[:2]))
         row = next(line for line in readme.filled(self.readme).splitlines() if line.startswith("| federated"))
-        self.assertEqual(row, "| federated | *not run* | *not run* | *0 of 2; seed 0 not run; seed 1 not run* |")
+        self.assertEqual(row, "| federated | *not run* | *not run* | *0 of 2; seeds 0, 1 not run* |")
 
     def test_one_table(self):
         self.readme.write_text(PLACE.replace("small", "small/main"))

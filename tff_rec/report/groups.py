@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from scipy import special
 
@@ -23,14 +23,14 @@ class Row:
         x: Of a sweep.
         cells: In the order of the plan.
         results: Of the cells that are done.
-        missing: Of the others: seed, and why.
+        missing: Of the others: why, and seeds.
     """
 
     label: str
     x: Point | None
     cells: tuple[PlannedCell, ...]
     results: tuple[Result, ...]
-    missing: tuple[str, ...]
+    missing: Mapping[str, tuple[int, ...]]
 
     @property
     def fingerprint(self) -> str:
@@ -46,8 +46,10 @@ class Row:
     @property
     def runs(self) -> str:
         """How many seeds are done, and what became of the others."""
-        done = f"{len(self.results)} of {len(self.cells)}"
-        return "; ".join([done, *self.missing]) if self.missing else str(len(self.results))
+        if not self.missing:
+            return str(len(self.results))
+        others = [f"{_seeds(seeds)} {reason}" for reason, seeds in self.missing.items()]
+        return "; ".join([f"{len(self.results)} of {len(self.cells)}", *others])
 
     def mean(self, metric: str) -> Interval | None:
         """The mean over seeds as `mean_over_seeds` has it; None where no seed has the metric."""
@@ -105,6 +107,10 @@ def groups_of(study: Study, table: PlannedTable) -> list[Group]:
     return groups
 
 
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+
+
 def _rows(study: Study, cells: Sequence[PlannedCell]) -> tuple[Row, ...]:
     found: dict[tuple[str, Point | None], list[PlannedCell]] = {}
     for cell in cells:
@@ -118,6 +124,8 @@ def _row(study: Study, cells: Sequence[PlannedCell], ambiguous: bool) -> Row:
     first = cells[0]
     results = [study.result(cell) for cell in cells]
     done = tuple(result for result in results if result is not None and result.status == "done")
-    missing = tuple(f"seed {cell.seed} {study.status(cell)}" for cell in cells if study.status(cell) != "done")
+    missing: dict[str, tuple[int, ...]] = {}
+    for cell in (cell for cell in cells if study.status(cell) != "done"):
+        missing[study.status(cell)] = (*missing.get(study.status(cell), ()), cell.seed)
     label = f"{first.label} ({first.method})" if ambiguous else first.label
     return Row(label, first.x, tuple(cells), done, missing)

@@ -20,7 +20,7 @@ class Metric:
 
     def number(self, value: float) -> str:
         """A value with the metric's digits."""
-        return f"{value:.{self.digits}f}"
+        return f"{value:.{self.digits}f}".replace("-", "−")
 
 
 _KNOWN = {

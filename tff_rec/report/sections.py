@@ -102,7 +102,9 @@ def _curve_blocks(found: Sequence[Group]) -> Iterator[Block]:
             if png := figures.curves(group, along):
                 title = f"{group.data}: validation against {words}"
                 alt = "a line a seed of each method that has them"
-                yield _picture(group, f"curves-{words}", png, title, alt, tables.validation_of(group))
+                yield _picture(
+                    group, f"curves-{words}", png, title, alt, tables.validation_of(group.data, group.protocol)
+                )
     if not drawn:
         yield Paragraph("No method that is trained in rounds has been run.")
 
@@ -155,23 +157,32 @@ def _choices(study: Study) -> Iterator[Block]:
         yield Grid("Chosen on validation", "", "", ("method", "data", "protocol", "seed", "chosen"), rows, folded=True)
     else:
         yield Paragraph("No result has a record of hyper-parameters.")
+    grids: dict[str, dict[str, tuple[PlannedCell, Sequence[dict[str, Any]]]]] = {}
     for cell, line in done:
-        if line.get("grid"):
-            yield _tuning(cell, line["grid"])
+        if line.get("grid"):  # Once, also where several protocols judge what it gave.
+            grids.setdefault(f"{cell.data}, {cell.label}", {})[str((cell.seed, line["grid"]))] = (cell, line["grid"])
+    for name, tuned in grids.items():
+        yield _tuning(name, list(tuned.values()))
 
 
-def _tuning(cell: PlannedCell, grid: Sequence[dict[str, Any]]) -> Grid:
-    names = list(dict.fromkeys(name for one in grid for name in one["hyperparameters"]))
-    found = list(dict.fromkeys(name for one in grid for name in one["validation"]))
+def _tuning(name: str, tuned: Sequence[tuple[PlannedCell, Sequence[dict[str, Any]]]]) -> Grid:
+    """What was tried, a row a setting and seed, and what it gave on validation."""
+    tried = [(cell.seed, one["hyperparameters"], one["validation"]) for cell, grid in tuned for one in grid]
+    names = list(dict.fromkeys(key for _, settings, _ in tried for key in settings))
+    found = list(dict.fromkeys(key for _, _, scores in tried for key in scores))
     rows = tuple(
-        (
-            *(Text(_value(one["hyperparameters"].get(name))) for name in names),
-            *(Text(_value(one["validation"].get(name))) for name in found),
+        tuple(
+            map(
+                Text,
+                (str(seed), *(_value(settings.get(key)) for key in names), *(_value(scores.get(key)) for key in found)),
+            )
         )
-        for one in grid
+        for seed, settings, scores in tried
     )
-    head = (*names, *(f"validation {metric(name).axis}" for name in found))
-    return Grid(f"{cell.key}: the grid", f"{cell.data}, {cell.protocol}, validation", "", head, rows, folded=True)
+    head = ("seed", *names, *(f"validation {metric(key).axis}" for key in found))
+    return Grid(
+        f"{name}: the grid", tables.validation_of(tuned[0][0].data, tuned[0][0].protocol), "", head, rows, folded=True
+    )
 
 
 def _missing(study: Study) -> Iterator[Block]:
@@ -192,7 +203,10 @@ def _environment(study: Study) -> Iterator[Block]:
         yield Paragraph("Nothing has been run.")
         return
     machines = collections.Counter(
-        (str(line.get("code_version")), *(f"{name} {value}" for name, value in (line.get("environment") or {}).items()))
+        (
+            str(line.get("code_version") or "unknown"),
+            *(f"{name} {value}" for name, value in (line.get("environment") or {}).items()),
+        )
         for line in lines
     )
     rows = tuple((Text(", ".join(parts)), Text(str(count))) for parts, count in machines.items())

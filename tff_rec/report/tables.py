@@ -1,6 +1,5 @@
 """A group of rows as tables: test metrics with what others published, and who pays for federation."""
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -24,19 +23,18 @@ _PROTOCOLS = {
 
 def title_of(group: Group) -> str:
     """Data set and the protocol's short name."""
-    return f"{group.data}, {_PROTOCOLS.get(group.protocol, group.protocol).split(' (')[0]}"
+    return f"{group.data}, {_protocol(group.protocol).split(' (')[0]}"
 
 
-def protocol_of(group: Group, part: str = "test") -> str:
+def protocol_of(group: Group) -> str:
     """Data set, protocol and part of the data, to stand with every table and picture."""
-    judged = f"{part}, {group.table.group} only" if group.table.group else part
-    return f"{group.data}, {_PROTOCOLS.get(group.protocol, group.protocol)}, {judged}"
+    part = f"test, {group.table.group} only" if group.table.group else "test"
+    return f"{group.data}, {_protocol(group.protocol)}, {part}"
 
 
-def validation_of(group: Group) -> str:
+def validation_of(data: str, protocol: str) -> str:
     """Data set and protocol of looks at validation, which rank the whole catalogue whatever test does."""
-    protocol = "loo-full" if group.protocol == "loo-99" else group.protocol
-    return protocol_of(dataclasses.replace(group, protocol=protocol), "validation")
+    return f"{data}, {_protocol('loo-full' if protocol == 'loo-99' else protocol)}, validation"
 
 
 def results_grid(group: Group, tested: Pairs) -> Grid:
@@ -157,6 +155,10 @@ def _signed(value: float, digits: int) -> str:
 
 
 _MISSING = Text("not measured", "missing")
+
+
+def _protocol(name: str) -> str:
+    return _PROTOCOLS.get(name, name)
 
 
 def _points(group: Group) -> str:
