@@ -7,7 +7,7 @@ import tempfile
 import study_cases
 from absl.testing import absltest
 
-from tff_rec.evaluation.rating import Interval
+from tff_rec.evaluation.bootstrap import Interval
 from tff_rec.report import groups
 from tff_rec.report.study import read_study
 

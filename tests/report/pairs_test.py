@@ -7,6 +7,7 @@ import numpy as np
 import study_cases
 from absl.testing import absltest
 
+from tff_rec.evaluation import bootstrap
 from tff_rec.report import pairs, sections
 from tff_rec.report.study import read_study
 
@@ -27,14 +28,14 @@ class PairsTest(absltest.TestCase):
             np.save(self.folder / "ranks" / f"{record['key']}.npy", np.asarray(of_cell, np.int32))
 
     def test_every_user_loses_as_much(self):
-        """Rank 1 is worth 1, rank 3 is worth 1 / log2(4) = 1/2: −50 points, −50 %, whoever is drawn: p = 2 / 2001."""
+        """Rank 1 is worth 1, rank 3 is worth 1 / log2(4) = 1/2: −50 points, −50 %, whoever is drawn: p = 2 / 1001."""
         self.set_ranks(np.ones(50), np.ones(50), np.full(50, 3))
         found = self.compare()
         self.assertEqual(list(found), [NAME])
         pair = found[NAME]
         np.testing.assert_allclose([pair.value, pair.low, pair.high], -50)
         np.testing.assert_allclose(pair.relative, -0.5)
-        self.assertAlmostEqual(pair.p_value, 2 / (1 + pairs.RESAMPLES))
+        self.assertAlmostEqual(pair.p_value, 2 / (1 + bootstrap.RESAMPLES))
         self.assertEqual(pair.number, 50)
 
     def test_no_difference(self):

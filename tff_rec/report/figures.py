@@ -15,9 +15,9 @@ from typing import Any
 import matplotlib
 
 matplotlib.use("Agg")
-from matplotlib import pyplot
+from matplotlib import pyplot, ticker
 
-from tff_rec.evaluation.rating import Interval
+from tff_rec.evaluation.bootstrap import Interval
 from tff_rec.report.groups import Group, Row
 from tff_rec.report.metrics import main_metric, metric
 
@@ -46,7 +46,7 @@ def styles(labels: Sequence[str]) -> dict[str, Style]:
 def intervals(group: Group) -> bytes | None:
     """Test result of each method with its 95 % interval, published ones hollow; None where there is none."""
     name = main_metric(group.table.metrics)
-    own = [(row.label, mean) for row in group.done if (mean := row.mean(name)) is not None]
+    own = [(row.label, mean) for row in group.recommenders if (mean := row.mean(name)) is not None]
     others = [(f"published: {one.label}", one.values[name]) for one in group.published if name in one.values]
     if not own:
         return None
@@ -90,6 +90,8 @@ def curves(group: Group, along: str) -> bytes | None:
                 linewidth=1.2,
                 label=_short(row.label) if number == 0 else None,
             )
+    if along == "round":
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     axes.set(xlabel=label, ylabel=f"validation {metric(name).axis}")
     axes.grid(alpha=0.3)
     _legend(figure)

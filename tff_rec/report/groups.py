@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 
 from scipy import special
 
-from tff_rec.evaluation.rating import Interval
+from tff_rec.evaluation.bootstrap import Interval
 from tff_rec.report.study import PlannedCell, PlannedTable, Point, Published, Result, Study
+
+LEAK = "never-drawn"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +33,11 @@ class Row:
     cells: tuple[PlannedCell, ...]
     results: tuple[Result, ...]
     missing: Mapping[str, tuple[int, ...]]
+
+    @property
+    def is_leak(self) -> bool:
+        """Whether it is no recommender but shows what a sampler betrays of held-out items."""
+        return self.cells[0].method.startswith(LEAK)
 
     @property
     def fingerprint(self) -> str:
@@ -76,6 +83,11 @@ class Group:
     def done(self) -> tuple[Row, ...]:
         """Rows with a result."""
         return tuple(row for row in self.rows if row.results)
+
+    @property
+    def recommenders(self) -> tuple[Row, ...]:
+        """Those of `done` that recommend, which pictures are about."""
+        return tuple(row for row in self.done if not row.is_leak)
 
 
 def mean_over_seeds(values: Sequence[Interval]) -> Interval:

@@ -13,12 +13,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from tff_rec.evaluation import bootstrap
 from tff_rec.report.groups import Group, Row
 from tff_rec.report.metrics import main_metric
 
 PAIRS_FILE = "paired.json"
-RESAMPLES = 2000
-_LEVELS = (0.025, 0.975)
 _GAINS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "hit_rate_10": lambda ranks: ranks <= 10,
     "hit_rate_20": lambda ranks: ranks <= 20,
@@ -151,28 +150,25 @@ def _sums_of_users(values: np.ndarray, owners: np.ndarray) -> np.ndarray:
 
 
 def _bootstrap(sums: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], of: str) -> Pair:
-    """Second column less first, over draws of users, of a statistic of means; the third column counts."""
-    rng, number = np.random.default_rng(0), len(sums)
-    draws = (np.bincount(rng.integers(0, number, number), minlength=number) for _ in range(RESAMPLES))
-    drawn = _metrics(np.stack([counts @ sums for counts in draws]), statistic)
-    reference, value = map(float, _metrics(sums.sum(axis=0), statistic))
-    differences = drawn[:, 1] - drawn[:, 0]
-    low, high = np.quantile(differences, _LEVELS)
-    relative = None
-    if reference and drawn[:, 0].all():
-        bounds = np.quantile(differences / drawn[:, 0], _LEVELS)
-        relative = ((value - reference) / reference, float(bounds[0]), float(bounds[1]))
-    beyond = min((differences <= 0).sum(), (differences >= 0).sum())
+    """The second column less the first, of a statistic of means over users; the third column counts."""
+
+    def metric(total: np.ndarray) -> np.ndarray:
+        return statistic(total[..., :1] / total[..., 1:])
+
+    def change(total: np.ndarray) -> np.ndarray:
+        first, second = metric(total[..., [0, 2]]), metric(total[..., [1, 2]])
+        return second / first - 1
+
+    difference = bootstrap.differences(sums[:, [1, 2]], sums[:, [0, 2]], metric)[0]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = bootstrap.intervals(sums, change)[0]
+    relative = (share.value, share.low, share.high)
     return Pair(
         of=of,
-        value=value - reference,
-        low=float(low),
-        high=float(high),
-        relative=relative,
-        p_value=float(min(1, 2 * (1 + beyond) / (1 + RESAMPLES))),
-        number=number,
+        value=difference.value,
+        low=difference.low,
+        high=difference.high,
+        relative=relative if np.isfinite(relative).all() else None,
+        p_value=difference.p_value,
+        number=len(sums),
     )
-
-
-def _metrics(sums: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    return statistic(sums[..., :2] / sums[..., 2:])

@@ -15,10 +15,11 @@ from tff_rec.report.study import PlannedCell, Study
 Block = Paragraph | Grid | Picture
 HOW_TO_READ = (
     "Each number is the mean over seeds with its 95 % interval: the bootstrap over test users, to which Student's "
-    "interval over seeds is added in quadrature. “Against” a table's first method is the relative difference of the "
-    "means with its 95 % interval and two-sided p, by a bootstrap that draws the same users for both; it is not "
-    "corrected for the number of methods. Bold is the best mean of a column. What has no result is “not run”. "
-    "Published rows are other people's numbers, from the source they name, and were not run here."
+    "interval over seeds is added in quadrature. “Against the first row” is the relative difference of the means with "
+    "its 95 % interval and two-sided p, by a bootstrap that draws the same users for both; p is not corrected for the "
+    "number of methods. Bold is the best mean of a column. What has no result is “not run”. Published rows are other "
+    "people's numbers, from the source they name, and were not run here. Rows that show what a sampler betrays of "
+    "held-out items are no recommenders: they are not in bold and not in pictures."
 )
 _CURVES = {"round": "rounds", "bytes_per_device": "bytes", "seconds": "seconds"}
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from tff_rec.errors import InputError
-from tff_rec.evaluation.rating import Interval
+from tff_rec.evaluation.bootstrap import Interval
 
 PLAN_FILE = "plan.json"
 RESULTS_FILE = "results.jsonl"

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from tff_rec.evaluation.rating import Interval
+from tff_rec.evaluation.bootstrap import Interval
 from tff_rec.report import pairs
 from tff_rec.report.document import Grid, Text, Tone
 from tff_rec.report.groups import Group, Row
@@ -45,7 +45,7 @@ def results_grid(group: Group, tested: Pairs) -> Grid:
         head.append(f"{metric(main_metric(names)).label} against the first row")
     if group.rows:
         head.append("seeds")
-    best = {name: _best(group.done, name) for name in names}
+    best = {name: _best(group.recommenders, name) for name in names}
     rows = [_result_row(group, row, tested, best) for row in group.rows]
     rows += [_published_row(group, one) for one in group.published]
     return Grid(title_of(group), protocol_of(group), "", tuple(head), tuple(rows))
@@ -74,7 +74,7 @@ def catalogue_grid(group: Group) -> Grid | None:
     """Coverage and popularity bias, means over seeds; None where no result has them."""
     ways = {"coverage": "catalogue in top-10 lists (%)", "popularity_bias": "popularity percentile of what is in them"}
     scales = {"coverage": 100.0, "popularity_bias": 1.0}
-    rows = [row for row in group.done if any(_extra(row, name) for name in ways)]
+    rows = [row for row in group.recommenders if any(_extra(row, name) for name in ways)]
     if not rows:
         return None
     lines = []
@@ -94,7 +94,7 @@ def catalogue_grid(group: Group) -> Grid | None:
 
 def rows_with_buckets(group: Group, way: str) -> list[Row]:
     """Rows with a result that tells buckets apart."""
-    return [row for row in group.done if any(result.buckets.get(way) for result in row.results)]
+    return [row for row in group.recommenders if any(result.buckets.get(way) for result in row.results)]
 
 
 def bucket_ways(groups: Sequence[Group]) -> list[str]:

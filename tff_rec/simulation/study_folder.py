@@ -109,6 +109,7 @@ def plan(study: Study) -> Record:
                 "caption": table.caption,
                 "protocol": table.protocol,
                 "kind": "sweep" if table.axis else "table",
+                "group": table.group,
                 "metrics": list(table.metrics),
                 "published": [dataclasses.asdict(figure) for figure in table.published],
             }
@@ -127,6 +128,7 @@ def _describe(cell: Cell) -> Record:
         "protocol": cell.table.protocol,
         "seed": cell.seed,
         "label": cell.label,
+        "config_hash": cell.config_hash,
     }
     if cell.table.axis is not None:
         described["x"] = dataclasses.asdict(cell.table.axis) | {"value": cell.row.x}
@@ -136,7 +138,6 @@ def _describe(cell: Cell) -> Record:
 def begin_record(cell: Cell) -> Record:
     """The part of a cell's line that is known before it is run."""
     return _describe(cell) | {
-        "config_hash": cell.config_hash,
         "code_version": code_version(),
         "environment": environment(),
     }
