@@ -45,9 +45,9 @@ def main(options: CompareOptions) -> None:
 
         failed = runner.run(study, folder, console)
         console.print(f"done in {time.perf_counter() - began:.0f} s, {failed} of {len(missing)} cells failed")
-    from tff_rec.simulation import study_summary
+    from tff_rec.report.summary import summary
 
-    console.print(study_summary.summary(study, folder), soft_wrap=True)
+    console.print(summary(folder.path), soft_wrap=True)
     console.print(f"results: {folder.results}", soft_wrap=True)
 
 

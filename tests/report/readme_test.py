@@ -72,6 +72,8 @@ class ReadmeTest(absltest.TestCase):
 
     def test_the_readme_of_this_repository_equals_the_committed_numbers(self):
         self.assertEqual(readme.filled(ROOT / "README.md"), (ROOT / "README.md").read_text(encoding="utf-8"))
+        committed = {folder.name for folder in (ROOT / readme.RESULTS).glob("*")}
+        self.assertEqual(readme.places(ROOT / "README.md"), committed)
 
 
 if __name__ == "__main__":

@@ -95,6 +95,16 @@ class ReportTest(absltest.TestCase):
             (self.folder / name).unlink()
         self.assertCountEqual(report.make(self.folder), names)
 
+    def test_what_a_leak_gives_is_neither_best_nor_in_pictures(self):
+        method = "never-drawn-as-published"
+        cells = [cell | {"method": method} if cell["method"] == "central" else cell for cell in self.plan["cells"]]
+        (self.folder / "plan.json").write_text(json.dumps(self.plan | {"cells": cells}))
+        changed = report.make(self.folder)
+        self.assertNotIn("**", self.rows()["centralised"][0])
+        self.assertIn("pictures/main.made-up.loo-full.intervals.png", changed)
+        _, who_pays = (self.folder / "report.md").read_text().split("## Who pays for federation?")
+        self.assertNotIn("| centralised |", who_pays.split("## Hyper-parameters")[0])
+
     def test_the_page_needs_nothing_else(self):
         page = (self.folder / "report.html").read_text()
         self.assertEmpty(re.findall(r'(?:src|href)="(?!data:|#)', page))

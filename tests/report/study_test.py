@@ -10,6 +10,9 @@ from absl.testing import absltest, parameterized
 
 from tff_rec.errors import InputError
 from tff_rec.report import study
+from tff_rec.simulation import study_config, study_folder
+
+PRESETS = pathlib.Path(__file__).parents[2] / "scripts" / "presets"
 
 
 class StudyTest(parameterized.TestCase):
@@ -55,6 +58,14 @@ class StudyTest(parameterized.TestCase):
     def test_without_results_nothing_is_run(self):
         (self.folder / "results.jsonl").unlink()
         self.assertEqual(study.read_study(self.folder).results, {})
+
+    def test_plan_of_the_runner(self):
+        runners = study_config.read_study(PRESETS / "studies" / "tiny.toml", PRESETS)
+        study_folder.StudyFolder(self.folder).begin(runners)
+        found = study.read_study(self.folder)
+        self.assertEqual([table.id for table in found.tables], [table.id for table in runners.tables])
+        told = [(cell.key, cell.label, cell.seed, cell.config_hash) for cell in found.cells]
+        self.assertEqual(told, [(cell.key, cell.label, cell.seed, cell.config_hash) for cell in runners.cells])
 
     @parameterized.parameters(
         ("results.jsonl", "{", r"results.jsonl, line 1 is no valid JSON"),

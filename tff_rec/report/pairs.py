@@ -64,7 +64,7 @@ def compare(groups: Sequence[Group], folder: pathlib.Path) -> Pairs:
     for group in (group for group in groups if group.table.kind == "table"):
         for row in group.done[1:] if group.rows and group.rows[0].results else ():
             name, first = name_of(group, row), group.rows[0]
-            of = hashlib.sha256((first.fingerprint + row.fingerprint).encode()).hexdigest()
+            of = hashlib.sha256(f"{first.fingerprint}{row.fingerprint}{bootstrap.RESAMPLES}".encode()).hexdigest()
             pair = before.get(name)
             if pair is None or pair.of != of:
                 pair = _test(folder, first, row, main_metric(group.table.metrics), of)

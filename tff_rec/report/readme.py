@@ -9,9 +9,9 @@ import pathlib
 import re
 
 from tff_rec.errors import InputError
-from tff_rec.report import pairs, render, tables
-from tff_rec.report.groups import groups_of
+from tff_rec.report import pairs
 from tff_rec.report.study import PLAN_FILE, RESULTS_FILE, read_study
+from tff_rec.report.summary import summary
 from tff_rec.simulation.run_folder import write_text
 
 RESULTS = "results"
@@ -37,8 +37,7 @@ def publish(folder: pathlib.Path, readme: pathlib.Path) -> list[pathlib.Path]:
     name = read_study(folder).name
     if not readme.is_file():
         raise InputError(f"There is no file {readme} to write results into.")
-    places = {match["study"] for match in _PLACE.finditer(readme.read_text(encoding="utf-8"))}
-    if name not in places:
+    if name not in places(readme):
         raise InputError(
             f"{readme} has no place for study '{name}'; put <!-- results {name} --> and <!-- end of results --> on "
             "lines of their own where its tables belong."
@@ -57,6 +56,11 @@ def publish(folder: pathlib.Path, readme: pathlib.Path) -> list[pathlib.Path]:
     return changed
 
 
+def places(readme: pathlib.Path) -> set[str]:
+    """The studies that a README has a place for."""
+    return {match["study"] for match in _PLACE.finditer(readme.read_text(encoding="utf-8"))}
+
+
 def filled(readme: pathlib.Path) -> str:
     """The README with every place filled from `results/` beside it.
 
@@ -65,26 +69,9 @@ def filled(readme: pathlib.Path) -> str:
     """
 
     def fill(match: re.Match[str]) -> str:
-        return f"{match[1]}\n{_tables(readme.parent / RESULTS / match['study'], match['table'])}\n\n{match[4]}"
+        return f"{match[1]}\n{summary(readme.parent / RESULTS / match['study'], match['table'])}\n\n{match[4]}"
 
     return _PLACE.sub(fill, readme.read_text(encoding="utf-8"))
-
-
-def _tables(folder: pathlib.Path, wanted: str | None) -> str:
-    study = read_study(folder)
-    chosen = [table for table in study.tables if wanted in (None, table.id)]
-    if not chosen:
-        raise InputError(
-            f"Study '{study.name}' has no table '{wanted}'; it has {', '.join(t.id for t in study.tables)}."
-        )
-    found = [group for table in chosen for group in groups_of(study, table)]
-    tested = pairs.compare(found, folder)
-    parts = []
-    for group in found:
-        grid = tables.results_grid(group, tested)
-        parts.append(f"{group.table.title}. Protocol: {grid.protocol}. {group.table.caption}".strip())
-        parts.append(render.markdown_grid(grid))
-    return "\n\n".join(parts)
 
 
 def _changes(path: pathlib.Path, text: str) -> bool:
