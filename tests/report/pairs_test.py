@@ -8,7 +8,7 @@ import study_cases
 from absl.testing import absltest
 
 from tff_rec.evaluation import bootstrap
-from tff_rec.report import pairs, sections
+from tff_rec.report import groups, pairs
 from tff_rec.report.study import read_study
 
 NAME = "main.made-up.loo-full: federated"
@@ -21,7 +21,7 @@ class PairsTest(absltest.TestCase):
         self.plan, self.records = study_cases.small(self.folder)
 
     def compare(self):
-        return pairs.compare(sections.groups(read_study(self.folder)), self.folder)
+        return pairs.compare(groups.all_of(read_study(self.folder)), self.folder)
 
     def set_ranks(self, *ranks):
         for (record, _), of_cell in zip(self.records, ranks, strict=False):

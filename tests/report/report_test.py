@@ -47,9 +47,10 @@ class ReportTest(absltest.TestCase):
         self.assertStartsWith(rows["federated"][0].replace("*", ""), f"{ndcg[2]:.2f} (")
         change = 100 * (ndcg[2] / ((ndcg[0] + ndcg[1]) / 2) - 1)
         self.assertStartsWith(rows["federated"][1], f"{change:+.1f} % (".replace("-", "−"))
+        self.assertEqual(rows["federated"][2:4], ["860 kB", "2"])
         self.assertEqual(rows["each device alone"][:2], ["*not run*", "*not run*"])
-        self.assertEqual(rows["published: SASRec (nobody)"], ["18.25", "–", "–"])
-        self.assertIn("1 of 2; seed 1 failed: the grid holds no number", rows["federated"][2])
+        self.assertEqual(rows["published: SASRec (nobody)"], ["18.25", *"––––"])
+        self.assertIn("1 of 2; seed 1 failed: the grid holds no number", rows["federated"][4])
 
     def test_page_and_markdown_have_the_same_numbers(self):
         page = (self.folder / "report.html").read_text()

@@ -19,7 +19,7 @@ from matplotlib import pyplot, ticker
 
 from tff_rec.evaluation.bootstrap import Interval
 from tff_rec.report.groups import Group, Row
-from tff_rec.report.metrics import main_metric, metric
+from tff_rec.report.metrics import byte_unit, main_metric, metric
 
 _WIDTH, _HEIGHT, _LINE = 4.2, 2.9, 0.17  # Inches: of a picture, of its axes, of a line of its legend.
 _DPI = 200
@@ -214,22 +214,13 @@ def _epsilon(largest: float) -> tuple[float, str]:
 
 
 def _traffic(largest: float) -> tuple[float, str]:
-    scale, unit = _unit(largest)
+    scale, unit = byte_unit(largest)
     return scale, f"received and sent by a device in a round ({unit})"
 
 
 def _bytes(largest: float) -> tuple[float, str]:
-    scale, unit = _unit(largest)
+    scale, unit = byte_unit(largest)
     return scale, f"received and sent by the mean device ({unit})"
-
-
-def _unit(largest: float) -> tuple[float, str]:
-    """The unit in which bytes are read easily: its size and name."""
-    return next(
-        (size, name)
-        for size, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
-        if largest >= size or size == 1
-    )
 
 
 _AXES: dict[str, Callable[[float], tuple[float, str]]] = {

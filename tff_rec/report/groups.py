@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from scipy import special
 
@@ -90,6 +90,22 @@ class Group:
         return tuple(row for row in self.done if not row.is_leak)
 
 
+def mean_of(row: Row, value: Callable[[Result], float | None]) -> float | None:
+    """The mean over seeds of a number that not every result has; None where none has it."""
+    found = [number for result in row.results if (number := value(result)) is not None]
+    return statistics.fmean(found) if found else None
+
+
+def bytes_per_round(row: Row) -> float | None:
+    """Bytes that the mean device receives and sends in a round; None where nothing is counted."""
+    return mean_of(row, lambda result: result.bytes_per_round)
+
+
+def epsilon(row: Row) -> float | None:
+    """ε of a user; None without differential privacy."""
+    return mean_of(row, lambda result: result.epsilon)
+
+
 def mean_over_seeds(values: Sequence[Interval]) -> Interval:
     """The mean of some seeds, and its 95 % interval from users and seeds.
 
@@ -104,6 +120,11 @@ def mean_over_seeds(values: Sequence[Interval]) -> Interval:
     below = statistics.fmean(one.value - one.low for one in values)
     above = statistics.fmean(one.high - one.value for one in values)
     return Interval(mean, mean - math.hypot(below, seeds), mean + math.hypot(above, seeds))
+
+
+def all_of(study: Study) -> list[Group]:
+    """The groups of all tables, in the order of the plan."""
+    return [group for table in study.tables for group in groups_of(study, table)]
 
 
 def groups_of(study: Study, table: PlannedTable) -> list[Group]:

@@ -1,4 +1,4 @@
-"""How metrics are called, and which way they are better."""
+"""How metrics are called and which way they are better; units of bytes."""
 
 import dataclasses
 from collections.abc import Collection
@@ -42,3 +42,9 @@ def metric(name: str) -> Metric:
 def main_metric(names: Collection[str]) -> str:
     """The metric that tests and pictures are about: NDCG@10 or RMSE where it is there, else the first."""
     return next((name for name in ("ndcg_10", "rmse") if name in names), next(iter(names)))
+
+
+def byte_unit(largest: float) -> tuple[float, str]:
+    """The unit in which a number of bytes is read easily: its size and name."""
+    units = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
+    return next((size, name) for size, name in units if largest >= size or size == 1)

@@ -2,7 +2,7 @@
 
 import pathlib
 
-from tff_rec.report import files, pairs, render, sections
+from tff_rec.report import files, groups, pairs, render, sections
 from tff_rec.report.study import read_study
 
 
@@ -19,9 +19,9 @@ def make(folder: pathlib.Path) -> list[str]:
         InputError: The folder holds no study, or a file is not what a study writes.
     """
     study = read_study(folder)
-    groups = sections.groups(study)
-    tested = pairs.compare(groups, folder)
-    document = sections.document(study, groups, tested)
+    found = groups.all_of(study)
+    tested = pairs.compare(found, folder)
+    document = sections.document(study, found, tested)
     contents = {
         pairs.PAIRS_FILE: pairs.as_json(tested).encode(),
         files.REPORT_FILE: render.html(document).encode(),

@@ -1,13 +1,12 @@
 """A study's report from beginning to end, as sections."""
 
 import collections
-import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tff_rec.report import figures, tables
+from tff_rec.report import figures, groups, tables
 from tff_rec.report.document import Document, Grid, Paragraph, Picture, Section, Text
-from tff_rec.report.groups import Group, Row, groups_of
+from tff_rec.report.groups import Group
 from tff_rec.report.metrics import main_metric, metric
 from tff_rec.report.pairs import Pairs
 from tff_rec.report.study import PlannedCell, Study
@@ -18,15 +17,11 @@ HOW_TO_READ = (
     "interval over seeds is added in quadrature. “Against the first row” is the relative difference of the means with "
     "its 95 % interval and two-sided p, by a bootstrap that draws the same users for both; p is not corrected for the "
     "number of methods. Bold is the best mean of a column. What has no result is “not run”. Published rows are other "
-    "people's numbers, from the source they name, and were not run here. Rows that show what a sampler betrays of "
+    "people's numbers, from the source they name, and were not run here. “A device and round” is what the mean device "
+    "receives and sends in a round it takes part in. Rows that show what a sampler betrays of "
     "held-out items are no recommenders: they are not in bold and not in pictures."
 )
 _CURVES = {"round": "rounds", "bytes_per_device": "bytes", "seconds": "seconds"}
-
-
-def groups(study: Study) -> list[Group]:
-    """The groups of all tables, in the order of the plan."""
-    return [group for table in study.tables for group in groups_of(study, table)]
 
 
 def document(study: Study, found: Sequence[Group], tested: Pairs) -> Document:
@@ -34,7 +29,7 @@ def document(study: Study, found: Sequence[Group], tested: Pairs) -> Document:
 
     Args:
         study: The study.
-        found: Its `groups`.
+        found: Its `groups.all_of`.
         tested: Paired tests of the groups.
     """
     states = collections.Counter(study.status(cell).split(":")[0] for cell in study.cells)
@@ -114,8 +109,8 @@ def _cost_blocks(found: Sequence[Group]) -> Iterator[Block]:
     yield Paragraph("Methods of which no bytes, or no ε, are counted are not in these pictures.")
     drawn = False
     for group in found:
-        sent = {row.label: size for row in group.done if (size := _mean(row, "bytes_per_round")) is not None}
-        private = {row.label: epsilon for row in group.done if (epsilon := _mean(row, "epsilon")) is not None}
+        sent = {row.label: size for row in group.done if (size := groups.bytes_per_round(row)) is not None}
+        private = {row.label: epsilon for row in group.done if (epsilon := groups.epsilon(row)) is not None}
         for name, values, words in (("traffic", sent, "traffic"), ("epsilon", private, "ε")):
             if png := figures.against(group, values, name):
                 drawn = True
@@ -236,15 +231,6 @@ def _metric(group: Group) -> str:
 
 def _axis(group: Group) -> str:
     return next((row.x.name for row in group.rows if row.x is not None), "")
-
-
-def _mean(row: Row, name: str) -> float | None:
-    values = [value for result in row.results if (value := getattr(result, name)) is not None]
-    return statistics.fmean(values) if values else None
-
-
-def _protocol(cell: PlannedCell) -> str:
-    return f"{cell.data}, {cell.protocol}"
 
 
 def _listed(values: dict[str, Any]) -> str:

@@ -1,14 +1,14 @@
 """A group of rows as tables: test metrics with what others published, and who pays for federation."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tff_rec.evaluation.bootstrap import Interval
-from tff_rec.report import pairs
+from tff_rec.report import groups, pairs
 from tff_rec.report.document import Grid, Text, Tone
 from tff_rec.report.groups import Group, Row
-from tff_rec.report.metrics import Metric, main_metric, metric
+from tff_rec.report.metrics import Metric, byte_unit, main_metric, metric
 from tff_rec.report.pairs import Pair, Pairs
 from tff_rec.report.study import Published
 
@@ -43,6 +43,7 @@ def results_grid(group: Group, tested: Pairs) -> Grid:
     head = ["method", *([_points(group)] if _points(group) else []), *(metric(name).axis for name in names)]
     if _has_pairs(group):
         head.append(f"{metric(main_metric(names)).label} against the first row")
+    head += _costs(group)
     if group.rows:
         head.append("seeds")
     best = {name: _best(group.recommenders, name) for name in names}
@@ -97,10 +98,10 @@ def rows_with_buckets(group: Group, way: str) -> list[Row]:
     return [row for row in group.recommenders if any(result.buckets.get(way) for result in row.results)]
 
 
-def bucket_ways(groups: Sequence[Group]) -> list[str]:
+def bucket_ways(found: Sequence[Group]) -> list[str]:
     """All ways in which results are parted."""
     return list(
-        dict.fromkeys(way for group in groups for row in group.done for one in row.results for way in one.buckets)
+        dict.fromkeys(way for group in found for row in group.done for one in row.results for way in one.buckets)
     )
 
 
@@ -189,7 +190,29 @@ def _result_row(group: Group, row: Row, tested: Pairs, best: dict[str, Row | Non
             texts.append(_MISSING if row.results else Text(row.state, "missing"))
     if _has_pairs(group):
         texts.append(_against(group, row, tested))
+    texts += [Text(_COSTS[name](row)) for name in _costs(group)]
     return (*texts, Text(row.runs, "missing" if row.missing else ""))
+
+
+def _bytes_text(row: Row) -> str:
+    size = groups.bytes_per_round(row)
+    if size is None:
+        return "–"
+    scale, unit = byte_unit(size)
+    return f"{size / scale:.3g} {unit}"
+
+
+def _epsilon_text(row: Row) -> str:
+    epsilon = groups.epsilon(row)
+    return "–" if epsilon is None else f"{epsilon:.3g}"
+
+
+_COSTS: dict[str, Callable[[Row], str]] = {"a device and round": _bytes_text, "ε": _epsilon_text}
+
+
+def _costs(group: Group) -> list[str]:
+    """What some row of a group has been counted to cost."""
+    return [name for name, text in _COSTS.items() if any(text(row) != "–" for row in group.done)]
 
 
 def _against(group: Group, row: Row, tested: Pairs) -> Text:
@@ -213,7 +236,7 @@ def _point_text(row: Row) -> str:
 
 def _published_row(group: Group, one: Published) -> tuple[Text, ...]:
     numbers = [f"{one.values[name]:g}" if name in one.values else "–" for name in group.table.metrics]
-    before, after = ["–"] * bool(_points(group)), ["–"] * (_has_pairs(group) + bool(group.rows))
+    before, after = ["–"] * bool(_points(group)), ["–"] * (_has_pairs(group) + len(_costs(group)) + bool(group.rows))
     name = f"published: {one.label} ({one.source})"
     return tuple(Text(text, "published") for text in (name, *before, *numbers, *after))
 
