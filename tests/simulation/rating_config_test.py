@@ -8,8 +8,8 @@ from absl.testing import parameterized
 
 from tff_rec import cli
 from tff_rec.errors import InputError
-from tff_rec.simulation import rating_config, toml_file
 from tff_rec.simulation import config as configs
+from tff_rec.simulation import rating_config, toml_file
 
 PRESETS = pathlib.Path(__file__).parents[2] / "scripts" / "presets" / "tag_aware"
 

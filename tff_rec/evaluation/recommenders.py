@@ -82,11 +82,11 @@ def rank(
 
 def _top(scores: np.ndarray, excluded: Sequence[np.ndarray]) -> np.ndarray:
     """The best items outside the excluded ones: int32 [users, TOP], -1 where there are fewer."""
-    left = np.where(np.isnan(scores), -np.inf, scores).astype(np.float64)
     open_places = np.ones(scores.shape, dtype=bool)
     for row, items in zip(open_places, excluded, strict=True):
         row[items[items >= 0]] = False
-    left[~open_places] = -np.inf
+    known = np.where(np.isnan(scores), np.finfo(np.float32).min, scores)
+    left = np.where(open_places, known, -np.inf)
     width = min(TOP, scores.shape[1])
     best = np.argpartition(-left, width - 1, axis=1)[:, :width]
     best = np.where(np.take_along_axis(open_places, best, axis=1), best, -1)

@@ -1,9 +1,11 @@
 """Runs a study cell by cell: what is done is not done again, what fails is reported, and the others go on."""
 
+import logging
 import time
 from collections.abc import Sequence
 from types import ModuleType
 
+import tensorflow as tf
 from rich.console import Console
 
 from tff_rec.errors import InputError
@@ -26,6 +28,8 @@ def run(study: Study, folder: StudyFolder, console: Console) -> int:
         Number of cells that failed.
     """
     execution.end_on_signals()
+    # Each model has its own optimizers, which TensorFlow takes for one that is traced again and again.
+    tf.get_logger().setLevel(logging.ERROR)
     groups: dict[str, list[Cell]] = {}
     for cell in study.cells:
         groups.setdefault(cell.fit_hash, []).append(cell)

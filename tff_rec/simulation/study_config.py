@@ -60,6 +60,7 @@ RATING_WAYS = (
     "centralised",
     "federated",
 )
+TRAINED_WAYS = ("federated", "centralised", "personalised", "silos-alone")
 RANKING_METRICS = ("hit_rate_10", "ndcg_10", "hit_rate_20", "mrr")
 RATING_METRICS = ("rmse", "mse", "mae", "precision", "recall", "ndcg")
 _SILOS = "4"
@@ -100,7 +101,8 @@ class RowConfig:
         label: What to call it; by default what its way is called.
         x: Its place on a sweep's axis.
         options: Of the run.
-        grid: By an option's path, e.g. `training.server_learning_rate`, values to choose from on validation.
+        grid: Values to choose from on validation, by setting of a baseline, or by an option's path, e.g.
+            `training.server_learning_rate`, where a model is trained.
     """
 
     method: str
@@ -191,7 +193,7 @@ class Cell:
         data: Source.
         seed: Of the run.
         run: Its options: a two-tower run, or a run on ratings.
-        choices: Runs of the row's grid with what each sets; the run itself where there is no grid.
+        choices: Where a model is trained: runs of the row's grid with what each sets; the run itself without a grid.
     """
 
     key: str
@@ -216,7 +218,7 @@ class Cell:
     def fit_hash(self) -> str:
         """Of what decides the trained model: cells that share it are judgements of one model."""
         runs = [dataclasses.asdict(identity(run)) for _, run in self.choices]
-        return _digest([self.way, runs])
+        return _digest([self.way, self.row.grid, runs])
 
     @property
     def config_hash(self) -> str:
@@ -280,8 +282,9 @@ def _cells(table: TableConfig, sources: Mapping[str, Any], presets: pathlib.Path
                 options = _merged(of_table, row.options) | {"seed": seed}
                 options = _merged(options, {"data": {"source": data}})
                 run = _run(table, row, options, path)
+                settings = _grid(row.grid) if (row.way or row.method) in TRAINED_WAYS else [{}]
                 choices = tuple(
-                    (chosen, _run(table, row, _merged(options, _nested(chosen)), path)) for chosen in _grid(row.grid)
+                    (chosen, _run(table, row, _merged(options, _nested(chosen)), path)) for chosen in settings
                 )
                 name = ".".join(filter(None, (data, table.protocol, _slug(table.group), row.method, str(seed))))
                 cells.append(Cell(name, table, row, data, seed, run, choices))

@@ -96,8 +96,9 @@ def _candidates(
             else:
                 own = run_folder if len(cell.choices) == 1 else run_folder.with_name(f"{run_folder.name}-{number}")
                 yield settings, functools.partial(_federated, run, own, console)
-    elif cell.way in ("item-knn", "ease", "ials", "bpr"):
-        for settings, build in item_baselines.candidates(cell.way, _interactions(prepared), cell.seed):
+    elif cell.way in item_baselines.GRIDS:
+        interactions = _interactions(prepared)
+        for settings, build in item_baselines.candidates(cell.way, interactions, cell.seed, cell.row.grid):
             yield settings, functools.partial(_built, build)
     else:
         yield {}, functools.partial(_built, functools.partial(_untuned, cell, prepared))
