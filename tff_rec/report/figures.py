@@ -120,8 +120,7 @@ def sweep(group: Group) -> bytes | None:
     if numbers and len(set(numbers)) <= 8:
         axes.set_xticks(sorted(set(numbers)), [f"{value:g}" for value in sorted(set(numbers))])
         axes.minorticks_off()
-    unit = f" ({x.unit})" if x.unit else ""
-    axes.set(xlabel=f"{x.name}{unit}", ylabel=f"test {metric(name).axis}")
+    axes.set(xlabel=x.axis, ylabel=f"test {metric(name).axis}")
     axes.grid(alpha=0.3)
     _legend(figure)
     return _png(figure)

@@ -17,8 +17,8 @@ HOW_TO_READ = (
     "interval over seeds is added in quadrature. “Against the first row” is the relative difference of the means with "
     "its 95 % interval and two-sided p, by a bootstrap that draws the same users for both; p is not corrected for the "
     "number of methods. Bold is the best mean of a column. What has no result is “not run”. Published rows are other "
-    "people's numbers, from the source they name, and were not run here. “A device and round” is what the mean device "
-    "receives and sends in a round it takes part in. Rows that show what a sampler betrays of "
+    "people's numbers, from the source they name, and were not run here. Traffic is what the mean device receives "
+    "and sends in a round that it takes part in. Rows that show what a sampler betrays of "
     "held-out items are no recommenders: they are not in bold and not in pictures."
 )
 _CURVES = {"round": "rounds", "bytes_per_device": "bytes", "seconds": "seconds"}

@@ -24,6 +24,11 @@ class Point:
     unit: str
     value: float | str | None
 
+    @property
+    def axis(self) -> str:
+        """Name, and unit where the name does not have it."""
+        return self.name if not self.unit or self.unit in self.name else f"{self.name} ({self.unit})"
+
 
 @dataclasses.dataclass(frozen=True)
 class PlannedCell:

@@ -164,10 +164,7 @@ def _protocol(name: str) -> str:
 
 def _points(group: Group) -> str:
     """The name and unit of a sweep's axis; "" where there is none."""
-    x = next((row.x for row in group.rows if row.x is not None), None)
-    if x is None:
-        return ""
-    return f"{x.name} ({x.unit})" if x.unit else x.name
+    return next((row.x.axis for row in group.rows if row.x is not None), "")
 
 
 def _best(rows: Sequence[Row], name: str) -> Row | None:
@@ -207,7 +204,7 @@ def _epsilon_text(row: Row) -> str:
     return "–" if epsilon is None else f"{epsilon:.3g}"
 
 
-_COSTS: dict[str, Callable[[Row], str]] = {"a device and round": _bytes_text, "ε": _epsilon_text}
+_COSTS: dict[str, Callable[[Row], str]] = {"traffic of a device and round": _bytes_text, "ε": _epsilon_text}
 
 
 def _costs(group: Group) -> list[str]:
