@@ -1,7 +1,7 @@
 """Makes a study's report: report.html, which needs no network, and report.md with its pictures.
 
 What scripts/compare.py has not run yet is "not run" there. Where nothing has changed since the last report, nothing is
-done. With --readme the study's numbers are also put into results/ beside that file, and into its tables.
+done. With --readme the study's numbers are also put beside its preset, and into that file's tables.
 """
 
 import dataclasses

@@ -31,7 +31,7 @@ class ReadmeTest(absltest.TestCase):
 
     def test_tables_come_from_the_committed_numbers(self):
         changed = readme.publish(self.study, self.readme)
-        kept = self.readme.parent / "results" / "small"
+        kept = self.readme.parent / readme.RESULTS / "small"
         self.assertCountEqual(changed, [self.readme, *(kept / name for name in readme.COMMITTED)])
         text = self.readme.read_text()
         self.assertTrue(
@@ -50,7 +50,7 @@ class ReadmeTest(absltest.TestCase):
 
     def test_a_result_that_is_deleted_is_not_run(self):
         readme.publish(self.study, self.readme)
-        results = self.readme.parent / "results" / "small" / "results.jsonl"
+        results = self.readme.parent / readme.RESULTS / "small" / "results.jsonl"
         lines = results.read_text().splitlines(keepends=True)
         results.write_text("".join(lines[:2]))
         row = next(line for line in readme.filled(self.readme).splitlines() if line.startswith("| federated"))
@@ -68,11 +68,11 @@ class ReadmeTest(absltest.TestCase):
         self.readme.write_text("nothing\n")
         with self.assertRaisesRegex(InputError, "has no place for study 'small'; put <!-- results small -->"):
             readme.publish(self.study, self.readme)
-        self.assertFalse((self.readme.parent / "results").exists())
+        self.assertFalse((self.readme.parent / readme.RESULTS).exists())
 
     def test_the_readme_of_this_repository_equals_the_committed_numbers(self):
         self.assertEqual(readme.filled(ROOT / "README.md"), (ROOT / "README.md").read_text(encoding="utf-8"))
-        committed = {folder.name for folder in (ROOT / readme.RESULTS).glob("*")}
+        committed = {folder.name for folder in (ROOT / readme.RESULTS).glob("*/")}
         self.assertEqual(readme.places(ROOT / "README.md"), committed)
 
 

@@ -1,8 +1,9 @@
 """The README's tables of results, written from the numbers that are committed beside it.
 
 A study's place in a README is everything between `<!-- results NAME -->` and `<!-- end of results -->`: all its tables;
-or `<!-- results NAME/TABLE -->`: that one. What stands there is made from `results/NAME/` (`plan.json`, `results.jsonl`
-and `paired.json`: numbers over users, nothing of any user), so that it can be checked wherever the repository is.
+or `<!-- results NAME/TABLE -->`: that one. What stands there is made from `plan.json`, `results.jsonl` and
+`paired.json` in `scripts/presets/studies/NAME/`, beside the study's preset: numbers over users, nothing of any user. So
+it can be checked wherever the repository is.
 """
 
 import pathlib
@@ -14,7 +15,7 @@ from tff_rec.report.study import PLAN_FILE, RESULTS_FILE, read_study
 from tff_rec.report.summary import summary
 from tff_rec.simulation.run_folder import write_text
 
-RESULTS = "results"
+RESULTS = pathlib.Path("scripts/presets/studies")
 COMMITTED = (PLAN_FILE, RESULTS_FILE, pairs.PAIRS_FILE)
 _PLACE = re.compile(
     r"(<!-- results (?P<study>[^\s/]+)(?:/(?P<table>\S+))? -->\n).*?(<!-- end of results -->)", re.DOTALL
@@ -22,7 +23,7 @@ _PLACE = re.compile(
 
 
 def publish(folder: pathlib.Path, readme: pathlib.Path) -> list[pathlib.Path]:
-    """Copies a study's numbers to `results/` beside the README and writes the README's tables anew.
+    """Copies a study's numbers to `RESULTS` under the README's folder and writes the README's tables anew.
 
     Args:
         folder: The study's, with `paired.json`.
@@ -62,7 +63,7 @@ def places(readme: pathlib.Path) -> set[str]:
 
 
 def filled(readme: pathlib.Path) -> str:
-    """The README with every place filled from `results/` beside it.
+    """The README with every place filled from `RESULTS`.
 
     Raises:
         InputError: A place names a study or a table that is not there.
