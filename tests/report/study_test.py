@@ -55,6 +55,12 @@ class StudyTest(parameterized.TestCase):
         metrics = study.read_study(self.folder).results[line["key"]].metrics
         self.assertEqual((list(metrics), metrics["b"].value, math.isnan(metrics["b"].low)), (["b"], 1, True))
 
+    def test_a_line_that_was_cut_short_is_left_out(self):
+        path = self.folder / "results.jsonl"
+        before = study.read_study(self.folder).results
+        path.write_text(path.read_text() + '{"key": "cut sh')
+        self.assertEqual(study.read_study(self.folder).results, before)
+
     def test_without_results_nothing_is_run(self):
         (self.folder / "results.jsonl").unlink()
         self.assertEqual(study.read_study(self.folder).results, {})
@@ -68,10 +74,10 @@ class StudyTest(parameterized.TestCase):
         self.assertEqual(told, [(cell.key, cell.label, cell.seed, cell.config_hash) for cell in runners.cells])
 
     @parameterized.parameters(
-        ("results.jsonl", "{", r"results.jsonl, line 1 is no valid JSON"),
-        ("results.jsonl", '{"key": "a", "status": "done"}', r"line 1 is not what .* no metrics"),
-        ("results.jsonl", '{"key": "a", "status": "gone"}', r"status is 'gone', not done or failed"),
-        ("results.jsonl", '{"status": "failed"}', r"KeyError: 'key'"),
+        ("results.jsonl", "{\n", r"results.jsonl, line 1 is no valid JSON"),
+        ("results.jsonl", '{"key": "a", "status": "done"}\n', r"line 1 is not what .* no metrics"),
+        ("results.jsonl", '{"key": "a", "status": "gone"}\n', r"status is 'gone', not done or failed"),
+        ("results.jsonl", '{"status": "failed"}\n', r"KeyError: 'key'"),
         ("results.jsonl", '{"key": "a", "status": "failed"}\n' * 2, r"line 2: cell 'a' is there twice"),
         ("plan.json", "[]", r"plan.json is not what a study writes"),
         ("plan.json", '{"name": "a", "title": "b", "cells": [{}], "tables": []}', r"KeyError: 'key'"),
