@@ -57,7 +57,7 @@ class StudyFolder:
         if not self.results.is_file():
             return {}
         lines = self.results.read_text(encoding="utf-8").split("\n")
-        return {record["key"]: record for record in map(json.loads, filter(None, lines))}
+        return {record["key"]: record for record in map(json.loads, lines[:-1])}
 
     def is_done(self, cell: Cell) -> bool:
         """Whether the cell, as it is now, has a result."""
