@@ -1,44 +1,55 @@
-"""Compares ways to train the tag-aware rating model on the same splits and seeds: one table, paired tests and plots.
+"""Runs a study: ways to recommend beside each other on the same splits and seeds, by the tables of a TOML file.
 
-Baselines, each silo alone, silos by FedAvg, FedProx and FedOpt, users as clients with and without tags, and all ratings
-in one place. A comparison that was cut off goes on with --resume: what is done is not done again.
+Studies stand in scripts/presets/studies/. A study that was cut off, or a cell that failed, is taken up where it is when
+the same command is given again; what is done is not done again. scripts/report.py makes the report.
 """
 
+import dataclasses
 import pathlib
 import time
-from collections.abc import Sequence
 
 from rich.console import Console
 
 from tff_rec import cli
-from tff_rec.simulation.comparison_config import CompareConfig
-from tff_rec.simulation.config import read_defaults
-from tff_rec.simulation.run_folder import find_run_folder
+from tff_rec.simulation.study_config import read_study
 
-PRESETS = pathlib.Path(__file__).parent / "presets" / "tag_aware"
+PRESETS = pathlib.Path(__file__).parent / "presets"
 
 
-def defaults(arguments: Sequence[str]) -> CompareConfig:
-    return read_defaults(arguments, PRESETS, CompareConfig)
+@dataclasses.dataclass(frozen=True)
+class CompareOptions:
+    """Which study, and where to.
+
+    Attributes:
+        config: Its TOML file.
+        output: Folder of its results; by default runs/STUDY.
+    """
+
+    config: pathlib.Path = PRESETS / "studies" / "quick.toml"
+    output: pathlib.Path | None = None
 
 
-def main(config: CompareConfig) -> None:
+def main(options: CompareOptions) -> None:
     began = time.perf_counter()
     console = Console(markup=False, highlight=False)
-    folder = find_run_folder(config)
-    console.print(f"reading {config.data.source}")
-    from tff_rec.simulation.rating_preparation import prepare
+    study = read_study(options.config, PRESETS)
+    from tff_rec.simulation.study_folder import StudyFolder
 
-    console.print(prepare(config.of_silos(config.seed)).describe(), soft_wrap=True)
-    folder.begin(config)
-    console.print("starting TensorFlow and TFF (10 to 20 seconds)")
-    from tff_rec.simulation import comparison, comparison_report
+    folder = StudyFolder(options.output or pathlib.Path("runs") / study.name)
+    folder.begin(study)
+    missing = [cell for cell in study.cells if not folder.is_done(cell)]
+    console.print(f"{study.title}: {len(study.cells)} cells, of which {len(study.cells) - len(missing)} are done")
+    if missing:
+        console.print("starting TensorFlow and TFF (10 to 20 seconds)")
+        from tff_rec.simulation import study as runner
 
-    cells, failures = comparison.run(config, folder, console)
-    console.print(comparison_report.write(config, cells, failures, folder), soft_wrap=True)
-    console.print(f"table, plots and cells: {folder.path}", soft_wrap=True)
-    console.print(f"done in {time.perf_counter() - began:.0f} s")
+        failed = runner.run(study, folder, console)
+        console.print(f"done in {time.perf_counter() - began:.0f} s, {failed} of {len(missing)} cells failed")
+    from tff_rec.report.summary import summary
+
+    console.print(summary(folder.path), soft_wrap=True)
+    console.print(f"results: {folder.results}", soft_wrap=True)
 
 
 if __name__ == "__main__":
-    cli.run(main, CompareConfig, __doc__, defaults)
+    cli.run(main, CompareOptions, __doc__)

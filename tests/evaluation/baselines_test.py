@@ -7,7 +7,7 @@ import pandas as pd
 import tensorflow as tf
 
 from tff_rec.data import features, sources, splits, synthetic
-from tff_rec.evaluation import baselines, ranking
+from tff_rec.evaluation import baselines, ranking, recommenders
 
 
 def _leave_one_out(data):
@@ -22,6 +22,10 @@ def _leave_one_out(data):
     return users, vocabulary, features.popularity(split.train, vocabulary), histories, held_out
 
 
+def _ranks(recommender, histories, held_out, candidates=None):
+    return recommenders.rank(recommender, np.arange(len(histories)), histories, held_out, candidates).ranks
+
+
 class BaselinesTest(tf.test.TestCase):
     def test_popularity_by_hand(self):
         """Counts 5, 3, 3, 1. User 0 has met item 0 and holds out 1, which ties with 2: rank 2. User 1 holds out 3: 4th.
@@ -30,22 +34,34 @@ class BaselinesTest(tf.test.TestCase):
         """
         counts = np.array([5, 3, 3, 1], np.float32)
         histories, held_out = [np.array([0]), np.array([], np.int32)], np.array([1, 3], np.int32)
-        self.assertAllEqual(baselines.popularity_ranks(counts, histories, held_out), [2, 4])
+        self.assertAllEqual(_ranks(baselines.popularity(counts), histories, held_out), [2, 4])
         candidates = np.array([[3, 0], [0, 1]], np.int32)
-        self.assertAllEqual(baselines.popularity_ranks_among_candidates(counts, held_out, candidates), [2, 3])
+        self.assertAllEqual(_ranks(baselines.popularity(counts), histories, held_out, candidates), [2, 3])
+
+    def test_a_device_alone_recommends_what_is_like_its_items(self):
+        """Item 0 is a drama of 1999, 1 a drama, 2 a comedy of 1999, 3 nothing; item 2 has a tag, which is not public.
+
+        To a history of 1, item 0 is the nearest (cosine 1/sqrt 2); 2 and 3 have nothing in common with it and tie.
+        """
+        names, padded = ("genres=Comedy", "genres=Drama", "tag=funny", "year=1999"), [[1, 3], [1, 0], [0, 3], [0, 0]]
+        weights = np.array([[1, 1], [1, 0], [1, 1], [0, 0]], np.float32)
+        alone = baselines.device_alone(features.ItemFeatures(np.array(padded, np.int32), weights, names))
+        histories = [np.array([1]), np.array([1]), np.array([1, -1])]
+        self.assertAllEqual(_ranks(alone, histories, np.array([0, 2, 3], np.int32)), [1, 3, 3])
 
     def test_more_users_than_a_batch(self):
         users = ranking.BATCH_USERS + 3
         held_out = np.arange(users, dtype=np.int32)
-        ranks = baselines.popularity_ranks(-np.arange(users, dtype=np.float32), [held_out[:0]] * users, held_out)
+        counts = -np.arange(users, dtype=np.float32)
+        ranks = _ranks(baselines.popularity(counts), [held_out[:0]] * users, held_out)
         self.assertAllEqual(ranks, held_out + 1)
 
     def test_the_oracle_beats_popularity_on_synthetic_data(self):
         config = synthetic.SyntheticConfig(num_users=400, num_items=200, strength=6.0)
         generated = synthetic.generate_synthetic(config)
         users, vocabulary, counts, histories, held_out = _leave_one_out(generated.data)
-        oracle = baselines.oracle_ranks(generated, vocabulary, users, histories, held_out)
-        popular = baselines.popularity_ranks(counts, histories, held_out)
+        oracle = _ranks(baselines.oracle(generated, vocabulary, users), histories, held_out)
+        popular = _ranks(baselines.popularity(counts), histories, held_out)
         oracle, popular = (ranking.metrics_from_ranks(ranks) for ranks in (oracle, popular))
         self.assertGreater(oracle.hit_rate_10, 1.5 * popular.hit_rate_10)
         self.assertGreater(oracle.mrr, popular.mrr)
@@ -57,7 +73,7 @@ class BaselinesTest(tf.test.TestCase):
         vocabulary = features.ItemVocabulary(tuple(sorted(generated.item_ids)))
         order = np.argsort(-generated.oracle_scores(["1"], vocabulary.item_ids)[0]).astype(np.int32)
         for place in (0, 7, 49):
-            ranks = baselines.oracle_ranks(generated, vocabulary, ["1"], [order[:0]], order[[place]])
+            ranks = _ranks(baselines.oracle(generated, vocabulary, ["1"]), [order[:0]], order[[place]])
             self.assertAllEqual(ranks, [place + 1])
 
 
@@ -69,7 +85,7 @@ class PublishedNumbersTest(tf.test.TestCase):
     def test_popularity_of_ml_100k(self):
         """Measured independently of this package: HR@10 8.6 %, NDCG@10 4.5 % (LOO-full)."""
         _, _, counts, histories, held_out = _leave_one_out(sources.read_source("ml-100k"))
-        metrics = ranking.metrics_from_ranks(baselines.popularity_ranks(counts, histories, held_out))
+        metrics = ranking.metrics_from_ranks(_ranks(baselines.popularity(counts), histories, held_out))
         self.assertAllClose([metrics.hit_rate_10, metrics.ndcg_10], [0.086, 0.045], atol=0.004)
         self.assertEqual(metrics.users, 943)
 

@@ -4,7 +4,7 @@ import tensorflow as tf
 from ir_measures import RR, Success, nDCG
 
 from tff_rec.errors import InputError
-from tff_rec.evaluation import ranking
+from tff_rec.evaluation import ranking, recommenders
 from tff_rec.models import candidate_tower, objectives, query_towers, two_tower
 
 NOTHING = np.empty(0, np.int32)
@@ -169,10 +169,10 @@ class TwoTowerTest(tf.test.TestCase):
             self.assertAllEqual(ranks, expected)
             self.assertEqual(ranks[3], ranking.MISS)
             candidates = self.rng.integers(0, 50, (len(by_hand), 20)).astype(np.int32)
-            among = ranking.two_tower_ranks_among_candidates(model, self.histories, self.held_out, candidates, 5, 3)
-            self.assertAllEqual(
-                among, ranking.ranks_among_candidates(np.concatenate(by_hand), self.held_out, candidates)
-            )
+            recommender, users = recommenders.two_tower(model, 5), np.arange(len(by_hand))
+            among = recommenders.rank(recommender, users, self.histories, self.held_out, candidates)
+            expected = ranking.ranks_among_candidates(np.concatenate(by_hand), self.held_out, candidates)
+            self.assertAllEqual(among.ranks, expected)
 
     def test_leaves_out_items_older_than_max_length(self):
         """The held-out item is the only one outside the history: its rank is 1, however few items the query reads."""

@@ -113,13 +113,14 @@ class BaselinesTest(tf.test.TestCase):
     def test_tuned_baselines_choose_on_validation(self):
         store, held_out = _low_rank()
         rows = sparse.csr_matrix(np.eye(60, 5, dtype=np.float32))
-        found = rating_baselines.tuned_baselines(store, rows, held_out)
-        errors = {name: _error(predict, held_out) for name, predict in found.items()}
+        found = {name: rating_baselines.tuned(name, store, rows, held_out) for name in rating_baselines.NAMES}
+        errors = {name: _error(tuned.model, held_out) for name, tuned in found.items()}
         self.assertLen(errors, 4)
         self.assertLess(errors["biased matrix factorisation"], errors["user and item bias"])
         self.assertLessEqual(errors["user and item bias"], _error(rating_baselines.biases(store, 60, 5, 2), held_out))
-        bad, good = (lambda users, items, value=value: np.full(len(users), value) for value in (9.0, 3.0))
-        self.assertIs(rating_baselines.best([bad, good, bad], held_out), good)
+        tuned = found["biased matrix factorisation"]
+        self.assertAllClose(tuned.validation["rmse"], errors["biased matrix factorisation"])
+        self.assertEqual(tuned.validation["rmse"], min(tried["validation"]["rmse"] for tried in tuned.grid))
 
 
 @unittest.skipUnless(

@@ -1,4 +1,4 @@
-"""The tag-aware scripts as a person runs them: wrong input gets one sentence and exit code 2, and leaves nothing."""
+"""The tag-aware script as a person runs it: wrong input gets one sentence and exit code 2, and leaves nothing."""
 
 import contextlib
 import io
@@ -7,7 +7,7 @@ import sys
 import tempfile
 from unittest import mock
 
-from absl.testing import absltest, parameterized
+from absl.testing import absltest
 
 SCRIPTS = pathlib.Path(__file__).parents[2] / "scripts"
 
@@ -33,8 +33,7 @@ def _run(name: str, arguments: list[str]) -> tuple[int, str]:
     return 0, errors.getvalue()
 
 
-@parameterized.parameters("simulate_tag_aware.py", "compare.py")
-class BadInputTest(parameterized.TestCase):
+class BadInputTest(absltest.TestCase):
     def setUp(self):
         super().setUp()
         directory = tempfile.TemporaryDirectory()
@@ -42,8 +41,8 @@ class BadInputTest(parameterized.TestCase):
         self.directory = pathlib.Path(directory.name)
         self.output = self.directory / "run"
 
-    def _refused(self, script: str, arguments: list[str], *named: str) -> None:
-        code, errors = _run(script, [*arguments, "--output", str(self.output)])
+    def _refused(self, arguments: list[str], *named: str) -> None:
+        code, errors = _run("simulate_tag_aware.py", [*arguments, "--output", str(self.output)])
         self.assertEqual(code, 2, errors)
         self.assertEqual(errors.count("\n"), 1, errors)
         self.assertTrue(errors.startswith("error: "), errors)
@@ -56,38 +55,38 @@ class BadInputTest(parameterized.TestCase):
         path.write_text(ratings)
         return ["--data.source", "csv", "--data.path", str(path), *FITTING]
 
-    def test_missing_file(self, script):
+    def test_missing_file(self):
         options = ["--data.source", "csv", "--data.path", str(self.directory / "nowhere.csv")]
-        self._refused(script, options, "nowhere.csv")
+        self._refused(options, "nowhere.csv")
 
-    def test_ratings_that_are_no_numbers(self, script):
-        self._refused(script, self._data(RATINGS + "31,1,good\n"), "good", "ratings.csv")
+    def test_ratings_that_are_no_numbers(self):
+        self._refused(self._data(RATINGS + "31,1,good\n"), "good", "ratings.csv")
 
-    def test_a_file_without_ratings(self, script):
+    def test_a_file_without_ratings(self):
         rows = RATINGS.splitlines()
-        self._refused(
-            script, self._data("\n".join(row.rpartition(",")[0] for row in rows) + "\n"), "ratings that differ"
-        )
+        self._refused(self._data("\n".join(row.rpartition(",")[0] for row in rows) + "\n"), "ratings that differ")
 
-    def test_more_silos_than_users(self, script):
-        self._refused(script, [*self._data(RATINGS), "--clients", "31"], "31 silos")
+    def test_more_silos_than_users(self):
+        self._refused([*self._data(RATINGS), "--clients", "31"], "31 silos")
 
-    def test_clients_that_are_neither(self, script):
-        self._refused(script, ["--clients", "devices"], "--clients is 'devices'")
+    def test_clients_that_are_neither(self):
+        self._refused(["--clients", "devices"], "--clients is 'devices'")
 
-    def test_unknown_option(self, script):
-        self._refused(script, ["--model.depth", "2"], "--model.depth")
+    def test_unknown_option(self):
+        self._refused(["--model.depth", "2"], "--model.depth")
 
-    def test_an_output_folder_that_exists(self, script):
+    def test_an_output_folder_that_exists(self):
         self.output.mkdir()
-        code, errors = _run(script, ["--output", str(self.output)])
+        code, errors = _run("simulate_tag_aware.py", ["--output", str(self.output)])
         self.assertEqual(code, 2)
         self.assertIn("exists; add --resume", errors)
 
-    def test_a_run_of_another_configuration(self, script):
+    def test_a_run_of_another_configuration(self):
         self.output.mkdir()
         (self.output / "config.toml").write_text("[model]\ndimension = 16\n")
-        code, errors = _run(script, ["--output", str(self.output), "--resume", "--model.dimension", "32"])
+        code, errors = _run(
+            "simulate_tag_aware.py", ["--output", str(self.output), "--resume", "--model.dimension", "32"]
+        )
         self.assertEqual(code, 2)
         self.assertIn("model.dimension is 16 there and 32 here", errors)
 

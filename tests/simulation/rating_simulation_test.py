@@ -1,6 +1,5 @@
 """Whole runs on ratings, small: trained, judged, exported; resumed to the same metrics; users, silos and splits."""
 
-import contextlib
 import dataclasses
 import io
 import pathlib
@@ -16,14 +15,10 @@ from tff_rec.data.ratings import HeldOutRatings, RatingStore
 from tff_rec.models.rating_towers import ItemTower, RatingTower
 from tff_rec.models.tag_aware import Penalties, TagAware
 from tff_rec.simulation import (
-    comparison,
-    comparison_report,
     rating_assembly,
-    rating_central,
     rating_predictions,
     tag_aware,
 )
-from tff_rec.simulation.comparison_config import CompareConfig
 from tff_rec.simulation.config import ExportConfig
 from tff_rec.simulation.rating_config import (
     DeviceTrainingConfig,
@@ -198,48 +193,6 @@ class SimulationTest(_RunsTest):
         self.assertEqual([record["round"] for record in records], [1, 2])
         self.assertFalse(any("test" in record or "validation_rmse" in record for record in records))
         self.assertTrue((folder.export / "saved_model.pb").exists())
-
-
-class ComparisonTest(_RunsTest):
-    def _compare(self, config: CompareConfig, name: str) -> tuple[RunFolder, str, list[str]]:
-        config = dataclasses.replace(config, output=self.directory / name)
-        folder = find_run_folder(config)
-        folder.begin(config)
-        printed = io.StringIO()
-        cells, failures = comparison.run(config, folder, Console(file=printed, width=250))
-        text = comparison_report.write(config, cells, failures, folder)
-        return folder, text + printed.getvalue(), failures
-
-    def test_one_table_of_all_methods(self):
-        folder, text, failures = self._compare(CompareConfig(**PARTS, seeds=1, clients="2"), "all")
-        self.assertEmpty(failures)
-        for words in (
-            "| centralised |",
-            "| silos-alone |",
-            "| fedprox |",
-            "| personalised |",
-            "What tags give",
-            "items with tags",
-        ):
-            self.assertIn(words, text)
-        for name in ("curves.png", "silos.png"):
-            self.assertEqual((folder.path / name).read_bytes()[:4], b"\x89PNG")
-        self.assertEqual((folder.path / "compare.md").read_text()[:20], text[:20])
-        self.assertIn("cells", (folder.path / "compare.json").read_text())
-
-    def test_done_cells_are_kept_and_failed_ones_are_reported_and_done_later(self):
-        config = CompareConfig(**PARTS, seeds=1, clients="2", methods=("global-mean", "centralised"))
-        with mock.patch.object(rating_central, "train", side_effect=ValueError("no luck")):
-            folder, text, failures = self._compare(config, "broken")
-        self.assertEqual(failures, ["centralised, seed 0: ValueError: no luck"])
-        self.assertIn("- centralised, seed 0: ValueError: no luck", text)
-        done = (folder.path / "cells" / "global-mean-0.json").stat().st_mtime_ns
-        with contextlib.chdir(self.directory):
-            config = dataclasses.replace(config, resume=True, output=folder.path)
-            folder, text, failures = self._compare(config, "broken")
-        self.assertEmpty(failures)
-        self.assertEqual((folder.path / "cells" / "global-mean-0.json").stat().st_mtime_ns, done)
-        self.assertIn("| centralised |", text)
 
 
 def _without_times(records):

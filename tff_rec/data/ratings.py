@@ -7,6 +7,7 @@ import collections
 import dataclasses
 import pathlib
 from collections.abc import Iterator
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -63,6 +64,10 @@ class HeldOutRatings:
     users: np.ndarray
     items: np.ndarray
     ratings: np.ndarray
+
+    def taken(self, rows: np.ndarray) -> Self:
+        """Some of them: bool, or places."""
+        return dataclasses.replace(self, users=self.users[rows], items=self.items[rows], ratings=self.ratings[rows])
 
 
 def build_rating_store(train: pd.DataFrame, vocabulary: ItemVocabulary) -> RatingStore:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from tff_rec.data.ncf import PublishedTest
 from tff_rec.data.schema import InteractionData
 from tff_rec.errors import InputError
 
@@ -56,6 +57,29 @@ def leave_one_out(data: InteractionData) -> Split:
         rows,
         validation=(from_end == 1) & (count >= 3),
         test=(from_end == 0) & (count >= 3),
+    )
+
+
+def leave_published_out(data: InteractionData, published: PublishedTest) -> Split:
+    """Each user's published item is test, the last of the others by (timestamp, file order) validation.
+
+    Raises:
+        InputError: A published row is not in the data.
+    """
+    rows = order_by_user_and_time(data.interactions)
+    pairs = pd.MultiIndex.from_arrays([published.users, published.items])
+    test = pd.MultiIndex.from_frame(rows[["user_id", "item_id"]]).isin(pairs)
+    if np.count_nonzero(test) != len(pairs):
+        raise InputError(f"{data.name} lacks rows of the published test; it belongs to the whole of ml-1m.")
+    users, _ = pd.factorize(rows["user_id"])
+    # A user's rows with the test item moved to the end.
+    rows = _take(rows, np.lexsort((test, users)))
+    from_end, _ = _position_from_end(rows["user_id"])
+    return _by_part(
+        "LOO: test items as published by He et al. (2017), of the others the last is validation",
+        rows,
+        validation=from_end == 1,
+        test=from_end == 0,
     )
 
 

@@ -150,21 +150,6 @@ def two_tower_ranks(
     return ranks
 
 
-def two_tower_ranks_among_candidates(
-    model: TwoTower,
-    histories: Sequence[np.ndarray],
-    held_out: np.ndarray,
-    candidates: np.ndarray,
-    max_length: int,
-    batch_users: int = BATCH_USERS,
-) -> np.ndarray:
-    """LOO+99 ranks: int64 [users]; `candidates` as in `ranks_among_candidates`, the rest as in `two_tower_ranks`."""
-    ranks = np.empty(len(histories), dtype=np.int64)
-    for users, scores in two_tower_scores(model, histories, max_length, batch_users):
-        ranks[users] = ranks_among_candidates(scores, held_out[users], candidates[users])
-    return ranks
-
-
 def two_tower_scores(
     model: TwoTower, histories: Sequence[np.ndarray], max_length: int, batch_users: int = BATCH_USERS
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:

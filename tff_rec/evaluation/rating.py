@@ -5,7 +5,7 @@ rating of 4 or more is relevant, with gain 1, and of equal predictions the relev
 model gains nothing. They are means over users with a relevant rating: for others recall and NDCG are undefined.
 Precision divides by k even where a user has fewer ratings, as trec_eval does, so its best is below 1.
 
-Everything follows from sums a user, so a bootstrap draws users, with all their ratings, and adds up.
+Everything follows from sums a user, which `bootstrap` draws.
 """
 
 import dataclasses
@@ -15,23 +15,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from tff_rec.errors import InputError
+from tff_rec.evaluation import bootstrap
+from tff_rec.evaluation.bootstrap import Difference, Interval
 
 RELEVANT = 4.0
 METRICS = ("mse", "rmse", "mae", "precision", "recall", "ndcg")
-_LEVELS = (0.025, 0.975)
-
-
-@dataclasses.dataclass(frozen=True)
-class Interval:
-    """A metric and its 95 % confidence interval over users; NaN where too few users have a relevant rating."""
-
-    value: float
-    low: float
-    high: float
-
-    def describe(self) -> str:
-        """To print: value and interval."""
-        return f"{self.value:.4f} ({self.low:.4f} to {self.high:.4f})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,16 +58,6 @@ class RatingMetrics:
 
 
 @dataclasses.dataclass(frozen=True)
-class Difference:
-    """First model less second, by the same draws of users; `p_value` is two-sided, that there is no difference."""
-
-    value: float
-    low: float
-    high: float
-    p_value: float
-
-
-@dataclasses.dataclass(frozen=True)
 class Groups:
     """Which group each rating belongs to.
 
@@ -115,12 +93,9 @@ def evaluate(
         InputError: There is no rating, or k or the number of draws is below 1.
     """
     sums = _user_sums(users, predictions, ratings, k)
-    values, drawn = _metrics(sums.sum(axis=0)), _metrics(_draws(sums, seed, resamples))
-    low, high = np.quantile(drawn, _LEVELS, axis=0)
-    mse, rmse, mae, precision, recall, ndcg = (
-        Interval(*map(float, bounds)) for bounds in zip(values, low, high, strict=True)
-    )
-    return RatingMetrics(mse, rmse, mae, precision, recall, ndcg, k, users=len(sums), ratings=len(ratings))
+    found = bootstrap.intervals(sums, _metrics, seed=seed, resamples=resamples)
+    named = dict(zip(METRICS, found, strict=True))
+    return RatingMetrics(**named, k=k, users=len(sums), ratings=len(ratings))
 
 
 def evaluate_groups(
@@ -153,15 +128,9 @@ def compare(
     resamples: int = 1000,
 ) -> dict[str, Difference]:
     """Paired differences of two models' metrics, by name; arguments as in `evaluate`, of which it raises the errors."""
-    sums = [_user_sums(users, predictions, ratings, k) for predictions in (first, second)]
-    value, other = (_metrics(of_model.sum(axis=0)) for of_model in sums)
-    drawn, others = (_metrics(_draws(of_model, seed, resamples)) for of_model in sums)
-    differences = drawn - others
-    low, high = np.quantile(differences, _LEVELS, axis=0)
-    beyond = np.minimum((differences <= 0).sum(axis=0), (differences >= 0).sum(axis=0))
-    p_values = np.where(np.isnan(low), np.nan, np.minimum(1, 2 * (1 + beyond) / (1 + resamples)))
-    columns = zip(METRICS, value - other, low, high, p_values, strict=True)
-    return {name: Difference(*map(float, numbers)) for name, *numbers in columns}
+    one, other = (_user_sums(users, predictions, ratings, k) for predictions in (first, second))
+    found = bootstrap.differences(one, other, _metrics, seed=seed, resamples=resamples)
+    return dict(zip(METRICS, found, strict=True))
 
 
 def silo_groups(users: np.ndarray, silos: Sequence[np.ndarray]) -> Groups:
@@ -223,12 +192,3 @@ def _metrics(sums: np.ndarray) -> np.ndarray:
     defined = np.where(defined > 0, defined, np.nan)
     mse = squared / ratings
     return np.stack([mse, np.sqrt(mse), absolute / ratings, *(part / defined for part in ranking)], axis=-1)
-
-
-def _draws(sums: np.ndarray, seed: int, resamples: int) -> np.ndarray:
-    """Sums over as many users as there are, drawn with replacement: [users, n] gives [resamples, n]."""
-    if resamples < 1:
-        raise InputError(f"A confidence interval needs draws of users, not {resamples}; give 1 or more.")
-    rng, num_users = np.random.default_rng(seed), len(sums)
-    drawn = (rng.integers(0, num_users, num_users) for _ in range(resamples))
-    return np.stack([np.bincount(users, minlength=num_users) @ sums for users in drawn])

@@ -5,7 +5,8 @@ The global mean; regularised biases of users and items; matrix factorisation wit
 ridge regression on what is known of items, such as genres.
 """
 
-from collections.abc import Callable, Iterable
+import functools
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from scipy import sparse
@@ -14,11 +15,14 @@ from threadpoolctl import threadpool_limits
 from tff_rec.data import ratings
 from tff_rec.data.clients import pad
 from tff_rec.data.ratings import HeldOutRatings, RatingStore
+from tff_rec.evaluation import tuning
+from tff_rec.evaluation.tuning import Settings, Tuned
 
 Predictor = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """From users and items (int [ratings], rows of the store and of the vocabulary, -1 where unknown, which adds nothing to
 the mean) to float32 [ratings], clipped to the range of the training ratings."""
 
+NAMES = ("global mean", "user and item bias", "biased matrix factorisation", "ridge on the user's genres")
 _BIAS_PENALTIES = [(user, item) for user in (2.0, 5.0, 8.0) for item in (2.0, 3.0, 5.0)]
 _FACTOR_PENALTIES = (1.0, 1.2, 1.5)
 _TASTE_PENALTIES = (3.0, 5.0, 8.0)
@@ -26,36 +30,42 @@ _SWEEPS = 10
 _CHUNK_CELLS = 4_000_000
 
 
-def tuned_baselines(
-    store: RatingStore, item_rows: sparse.csr_matrix, validation: HeldOutRatings
-) -> dict[str, Predictor]:
-    """All baselines by name, each the best on validation of a small grid of penalties.
+def candidates(
+    name: str, store: RatingStore, item_rows: sparse.csr_matrix
+) -> Iterator[tuple[Settings, Callable[[], Predictor]]]:
+    """Settings of a baseline, and what fits it with them.
 
     Args:
+        name: Of `NAMES`.
         store: The training part.
         item_rows: float32 CSR [items, n], such as `ItemTags.genres`; n is small.
-        validation: For the choice.
     """
     num_items = item_rows.shape[0]
-    return {
-        "global mean": global_mean(store),
-        "user and item bias": best((biases(store, num_items, *pair) for pair in _BIAS_PENALTIES), validation),
-        "biased matrix factorisation": best(
-            (factorisation(store, num_items, penalty=penalty) for penalty in _FACTOR_PENALTIES), validation
-        ),
-        "ridge on the user's genres": best(
-            (taste_ridge(store, item_rows, penalty) for penalty in _TASTE_PENALTIES), validation
-        ),
-    }
+    if name == "global mean":
+        yield {}, lambda: global_mean(store)
+    elif name == "user and item bias":
+        for user, item in _BIAS_PENALTIES:
+            yield {"user_penalty": user, "item_penalty": item}, functools.partial(biases, store, num_items, user, item)
+    elif name == "biased matrix factorisation":
+        for penalty in _FACTOR_PENALTIES:
+            yield {"penalty": penalty}, functools.partial(factorisation, store, num_items, penalty=penalty)
+    else:
+        for penalty in _TASTE_PENALTIES:
+            yield {"penalty": penalty}, functools.partial(taste_ridge, store, item_rows, penalty)
 
 
-def best(predictors: Iterable[Predictor], validation: HeldOutRatings) -> Predictor:
-    """The predictor with the least squared error on validation."""
+def tuned(name: str, store: RatingStore, item_rows: sparse.csr_matrix, validation: HeldOutRatings) -> Tuned[Predictor]:
+    """A baseline, the best on validation of its settings; arguments as of `candidates`."""
+    return tuning.best(
+        candidates(name, store, item_rows),
+        lambda predictor: {"rmse": rmse(predictor(validation.users, validation.items), validation)},
+        lambda scores: -scores["rmse"],
+    )
 
-    def error(predictor: Predictor) -> float:
-        return float(np.mean((predictor(validation.users, validation.items) - validation.ratings) ** 2))
 
-    return min(predictors, key=error)
+def rmse(predictions: np.ndarray, held_out: HeldOutRatings) -> float:
+    """Root of the mean squared error of predicted ratings."""
+    return float(np.sqrt(np.mean((predictions.astype(np.float64) - held_out.ratings) ** 2)))
 
 
 def global_mean(store: RatingStore) -> Predictor:

@@ -231,7 +231,8 @@ class TwoTowerConfig(RunConfig):
         privacy: Differential privacy of users.
         evaluation: Validation and early stopping.
         export: The served model.
-        split: loo: leave-one-out, judged. none: train on everything for all rounds, as for a final model.
+        split: loo: leave-one-out, judged. ncf: the same with the test items of ml-1m that He et al. (2017) published.
+            none: train on everything for all rounds, as for a final model.
     """
 
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
@@ -240,7 +241,12 @@ class TwoTowerConfig(RunConfig):
     privacy: privacy_config.PrivacyConfig = dataclasses.field(default_factory=privacy_config.PrivacyConfig)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
     export: ExportConfig = dataclasses.field(default_factory=ExportConfig)
-    split: Literal["loo", "none"] = "loo"
+    split: Literal["loo", "ncf", "none"] = "loo"
+
+    @property
+    def judged(self) -> bool:
+        """Whether anything is held out."""
+        return self.split != "none"
 
     def __post_init__(self) -> None:
         super().__post_init__()

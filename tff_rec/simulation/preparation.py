@@ -9,7 +9,7 @@ from typing import Self
 
 import numpy as np
 
-from tff_rec.data import cleaning, clients, features, sources, splits, synthetic
+from tff_rec.data import cleaning, clients, features, ncf, sources, splits, synthetic
 from tff_rec.data.schema import InteractionData
 from tff_rec.errors import InputError
 from tff_rec.simulation.config import TwoTowerConfig
@@ -107,7 +107,7 @@ def prepare(config: TwoTowerConfig) -> Prepared:
         InputError: The data is wrong, or too small for the cohort or for the export's k.
     """
     data, truth = _read(config)
-    split = splits.leave_one_out(data) if config.split == "loo" else splits.no_split(data)
+    split = _split(config, data)
     vocabulary = features.build_item_vocabulary(split.train)
     store = clients.build_client_store(split.train, vocabulary)
     prepared = Prepared(
@@ -125,10 +125,18 @@ def prepare(config: TwoTowerConfig) -> Prepared:
         raise InputError(
             f"--export.k is {config.export.k} and the catalogue has {len(vocabulary)} items; give at most that many."
         )
-    if config.split == "loo" and not len(prepared.test.users):
+    if config.judged and not len(prepared.test.users):
         raise InputError(f"{data.name} has no user with three interactions to hold out; use --split none.")
     clients.cohort(prepared.trainable_users, config.training.clients_per_round, config.seed, 0)
     return prepared
+
+
+def _split(config: TwoTowerConfig, data: InteractionData) -> splits.Split:
+    if config.split == "loo":
+        return splits.leave_one_out(data)
+    if config.split == "ncf":
+        return splits.leave_published_out(data, ncf.read_published_test())
+    return splits.no_split(data)
 
 
 def with_whole_catalogue(prepared: Prepared) -> Prepared:

@@ -22,21 +22,38 @@ Scores = dict[str, dict[str, RatingMetrics]]
 
 def baseline_predictions(prepared: PreparedRatings) -> dict[str, np.ndarray]:
     """Of the test ratings, by baseline: fitted on what devices hold and tuned on validation; float32 [ratings] each."""
-    tuned = rating_baselines.tuned_baselines(prepared.store, prepared.item_rows.genres, prepared.validation)
-    return {name: tuned[name](prepared.test.users, prepared.test.items) for name in BASELINES}
+    data = prepared.store, prepared.item_rows.genres, prepared.validation
+    fitted = {name: rating_baselines.tuned(name, *data).model for name in BASELINES}
+    return {name: predict(prepared.test.users, prepared.test.items) for name, predict in fitted.items()}
 
 
-def test_groups(prepared: PreparedRatings) -> list[Groups]:
-    """Ways to part the test ratings: by silo, by ratings of the user and of the item in training, by tags."""
+def ways_to_part(prepared: PreparedRatings) -> dict[str, Groups]:
+    """Ways to part the test ratings: by ratings of the item and of the user in training, by tags, by silo."""
     test = prepared.test
     users = rating.count_groups(test.users, prepared.store.lengths(), USER_THRESHOLDS)
     items = rating.count_groups(test.items, prepared.popularity.astype(np.int64), ITEM_THRESHOLDS)
-    ways = [_named(users, "users with {} training ratings"), _named(items, "items with {} training ratings")]
+    ways = {"popularity": items, "activity": users}
     if prepared.item_rows.tags.nnz:
-        ways.append(Groups(tagged(prepared), ("items without tags", "items with tags")))
+        ways["tags"] = Groups(tagged(prepared), ("items without tags", "items with tags"))
     if prepared.silos:
-        ways.insert(0, rating.silo_groups(test.users, prepared.silos))
+        ways["silos"] = rating.silo_groups(test.users, prepared.silos)
     return ways
+
+
+def test_groups(prepared: PreparedRatings) -> list[Groups]:
+    """`ways_to_part` with groups named in full."""
+    ways = ways_to_part(prepared)
+    sentences = {"activity": "users with {} training ratings", "popularity": "items with {} training ratings"}
+    named = {name: _named(ways[name], sentence) for name, sentence in sentences.items()}
+    return [(ways | named)[name] for name in ("silos", "activity", "popularity", "tags") if name in ways]
+
+
+def test_masks(prepared: PreparedRatings) -> dict[str, np.ndarray]:
+    """Which test ratings belong to a group, bool [ratings], by the group's name; also those of cold items with tags."""
+    masks = {name: way.of == number for way in test_groups(prepared) for number, name in enumerate(way.names)}
+    least = max(ITEM_THRESHOLDS)
+    cold = np.append(prepared.popularity, 0)[prepared.test.items] < least  # Item -1, unknown, has no ratings.
+    return masks | {f"items with tags, under {least} training ratings": cold & (tagged(prepared) > 0)}
 
 
 def score(config: TagAwareConfig, prepared: PreparedRatings, predictions: Mapping[str, np.ndarray]) -> Scores:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow_federated as tff
 
+from tff_rec.evaluation import rating_baselines
 from tff_rec.models.tag_aware import TagAware
 from tff_rec.simulation import rating_predictions, rounds
 from tff_rec.simulation.checkpoints import Progress
@@ -97,7 +98,7 @@ def look(
     rounds.assign(model, weights)
     held_out = prepared.validation
     predictions = predict(prepared.store, held_out)
-    rmse = float(np.sqrt(np.mean((predictions.astype(np.float64) - held_out.ratings) ** 2)))
+    rmse = rating_baselines.rmse(predictions, held_out)
     if -rmse > progress.best_score:
         progress.best_weights, progress.best_round = weights, progress.rounds
         progress.best_score, progress.looks_since_best = -rmse, 0

@@ -88,7 +88,7 @@ def train(
         InputError: The ledger's budget is spent.
     """
     users = prepared.trainable_users
-    patience = config.evaluation.patience if config.split == "loo" else 0
+    patience = config.evaluation.patience if config.judged else 0
     blocks_of = block_source(config, prepared, model)
     while progress.rounds < config.training.rounds and not (patience and progress.looks_since_best >= patience):
         if ledger is not None:
@@ -102,7 +102,7 @@ def train(
         done = progress.rounds == config.training.rounds
         validation = None
         if done or progress.rounds % config.evaluation.every == 0:
-            validation = _look(config, prepared, model, process, progress)
+            validation = look(config, prepared, model, _weights(process, progress.state), progress)
         loss, dropped = output.metrics["finalizer"]["loss"], 0
         if config.transport.minimum_requesters > 1:
             dropped = int(output.metrics["aggregator"]["dropped_rows"])
@@ -161,16 +161,11 @@ def _weights(process: tff.learning.templates.LearningProcess, state: object) -> 
     return [np.asarray(value) for value in process.get_model_weights(state).trainable]
 
 
-def _look(
-    config: TwoTowerConfig,
-    prepared: Prepared,
-    model: TwoTower,
-    process: tff.learning.templates.LearningProcess,
-    progress: Progress,
+def look(
+    config: TwoTowerConfig, prepared: Prepared, model: TwoTower, weights: list[np.ndarray], progress: Progress
 ) -> ranking.RankingMetrics | None:
-    """Validation metrics of the present weights, which become the best if they are; None where nothing is held out."""
-    weights = _weights(process, progress.state)
-    if config.split == "none":
+    """Validation metrics of weights, which become the best if they are; None where nothing is held out."""
+    if not config.judged:
         progress.best_weights, progress.best_round = weights, progress.rounds
         return None
     assign(model, weights)

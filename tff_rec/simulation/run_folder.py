@@ -113,8 +113,13 @@ def _absolute(data: DataConfig) -> DataConfig:
 
 def write_text(path: pathlib.Path, text: str) -> None:
     """Writes beside and renames, so that no reader meets half a file."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: pathlib.Path, content: bytes) -> None:
+    """As `write_text`."""
     beside = path.with_name(f".{path.name}.partial")
-    beside.write_text(text, encoding="utf-8")
+    beside.write_bytes(content)
     beside.replace(path)
 
 

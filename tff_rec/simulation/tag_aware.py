@@ -39,6 +39,25 @@ def simulate(config: TagAwareConfig, prepared: PreparedRatings, folder: RunFolde
         folder: Where everything goes.
         console: Where progress is shown.
     """
+    model, progress, ledger = train(config, prepared, folder, console)
+    spent = ledger.record(progress.rounds) if ledger else {}
+    privacy = ledger.describe(progress.rounds) if ledger else ""
+    if config.judged:
+        record = {"round": progress.rounds, "best_round": progress.best_round}
+        folder.append(record | _judge(config, prepared, model, console, privacy) | spent)
+    rating_plots.plot_run(folder.records(), f"{prepared.data.name}, {clients_in_words(config)}", folder.plot)
+    _export(config, prepared, model, folder, console)
+    console.print(f"run folder: {folder.path}", soft_wrap=True)
+
+
+def train(
+    config: TagAwareConfig, prepared: PreparedRatings, folder: RunFolder, console: Console
+) -> tuple[TagAware, Progress, Ledger | None]:
+    """Trains; arguments as of `simulate`.
+
+    Returns:
+        The model under the weights that validation chose, where training stands, and what privacy it cost.
+    """
     ledger = silo_privacy.open_ledger(config, prepared)
     execution.end_on_signals()
     execution.start()
@@ -47,16 +66,9 @@ def simulate(config: TagAwareConfig, prepared: PreparedRatings, folder: RunFolde
     finally:
         execution.stop()
     rounds.assign(model, progress.best_weights)
-    spent = ledger.record(progress.rounds) if ledger else {}
-    privacy = ledger.describe(progress.rounds) if ledger else ""
     if ledger is not None:
-        console.print(f"privacy of {progress.rounds} rounds: {privacy}", soft_wrap=True)
-    if config.judged:
-        record = {"round": progress.rounds, "best_round": progress.best_round}
-        folder.append(record | _judge(config, prepared, model, console, privacy) | spent)
-    rating_plots.plot_run(folder.records(), f"{prepared.data.name}, {clients_in_words(config)}", folder.plot)
-    _export(config, prepared, model, folder, console)
-    console.print(f"run folder: {folder.path}", soft_wrap=True)
+        console.print(f"privacy of {progress.rounds} rounds: {ledger.describe(progress.rounds)}", soft_wrap=True)
+    return model, progress, ledger
 
 
 def _train(

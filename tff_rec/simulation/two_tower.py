@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
-from tff_rec.evaluation import baselines, ranking
+from tff_rec.evaluation import baselines, ranking, recommenders
 from tff_rec.federated.communication import Traffic
 from tff_rec.models.two_tower import TwoTower
 from tff_rec.serving import export
@@ -29,6 +29,26 @@ def simulate(config: TwoTowerConfig, prepared: Prepared, folder: RunFolder, cons
         folder: Where everything goes.
         console: Where progress is shown.
     """
+    model, progress, ledger = train(config, prepared, folder, console)
+    record: dict[str, Any] = {"round": progress.rounds, "best_round": progress.best_round}
+    if ledger is not None:
+        record |= ledger.record(progress.rounds)
+    if config.judged:
+        record |= _judge(config, prepared, model, console, ledger.describe(progress.rounds) if ledger else "")
+        folder.append(record)
+    plots.plot_run(folder.records(), f"{prepared.data.name}, {config.model.tower} tower, {config.split}", folder.plot)
+    _export(config, prepared, model, folder, console)
+    console.print(f"run folder: {folder.path}", soft_wrap=True)
+
+
+def train(
+    config: TwoTowerConfig, prepared: Prepared, folder: RunFolder, console: Console
+) -> tuple[TwoTower, Progress, Ledger | None]:
+    """Trains; arguments as of `simulate`.
+
+    Returns:
+        The model under the weights that validation chose, where training stands, and what privacy it cost.
+    """
     training = config.training
     ledger = privacy_ledger.open_ledger(
         config.privacy, len(prepared.trainable_users), training.clients_per_round, training.rounds
@@ -40,16 +60,9 @@ def simulate(config: TwoTowerConfig, prepared: Prepared, folder: RunFolder, cons
     finally:
         execution.stop()
     rounds.assign(model, progress.best_weights)
-    record: dict[str, Any] = {"round": progress.rounds, "best_round": progress.best_round}
     if ledger is not None:
-        record |= ledger.record(progress.rounds)
         console.print(f"privacy of {progress.rounds} rounds: {ledger.describe(progress.rounds)}", soft_wrap=True)
-    if config.split == "loo":
-        record |= _judge(config, prepared, model, console, ledger.describe(progress.rounds) if ledger else "")
-        folder.append(record)
-    plots.plot_run(folder.records(), f"{prepared.data.name}, {config.model.tower} tower, {config.split}", folder.plot)
-    _export(config, prepared, model, folder, console)
-    console.print(f"run folder: {folder.path}", soft_wrap=True)
+    return model, progress, ledger
 
 
 def _train(
@@ -107,13 +120,14 @@ def _judge(
     """The one look at test, beside popularity and, where the truth is known, the oracle; and what privacy it cost."""
     histories, held_out = rounds.histories_at_test(prepared), prepared.test.items
     ours = ranking.evaluate_two_tower(model, histories, held_out, config.model.max_length)
-    popular = ranking.metrics_from_ranks(baselines.popularity_ranks(prepared.popularity, histories, held_out))
+    users = prepared.test.users
+    ranked = recommenders.rank(baselines.popularity(prepared.popularity), users, histories, held_out)
+    popular = ranking.metrics_from_ranks(ranked.ranks)
     rows = {"popularity": popular.as_dict(), f"federated, {config.model.tower} tower": ours.as_dict()}
     record = {"test": ours.as_dict(), "popularity": popular.as_dict()}
     if prepared.truth is not None:
-        users = prepared.store.user_ids[prepared.test.users]
-        ranks = baselines.oracle_ranks(prepared.truth, prepared.vocabulary, users, histories, held_out)
-        oracle = ranking.metrics_from_ranks(ranks)
+        best = baselines.oracle(prepared.truth, prepared.vocabulary, prepared.store.user_ids)
+        oracle = ranking.metrics_from_ranks(recommenders.rank(best, users, histories, held_out).ranks)
         rows["oracle"] = oracle.as_dict()
         record["oracle"] = oracle.as_dict()
     title = f"test, {prepared.split.protocol}, {ours.users:,} users{', ' if privacy else ''}{privacy}"

@@ -1,0 +1,44 @@
+"""What scripts/report.py prints and refuses."""
+
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+from absl.testing import absltest
+
+SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "report.py"
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "report"))
+import study_cases  # noqa: E402
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *map(str, arguments)], capture_output=True, text=True, timeout=600
+    )
+
+
+class ReportScriptTest(absltest.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+
+    def test_a_second_call_does_nothing(self):
+        study_cases.small(self.folder)
+        first, second = run(self.folder), run(self.folder)
+        self.assertIn("report.html", first.stdout, first.stderr)
+        self.assertEqual(second.stdout, f"nothing has changed since {self.folder / 'report.html'} was made\n")
+
+    def test_refuses_in_one_sentence(self):
+        for arguments, words in (
+            ((), "required"),
+            ((self.folder,), "There is no study in"),
+        ):
+            result = run(*arguments)
+            self.assertEqual((result.returncode, result.stderr.count("\n")), (2, 1), result.stderr)
+            self.assertIn(words, result.stderr)
+        self.assertEmpty(list(self.folder.iterdir()))
+
+
+if __name__ == "__main__":
+    absltest.main()

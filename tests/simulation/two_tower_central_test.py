@@ -1,0 +1,55 @@
+"""Central training is what federated training becomes with one local step: the same losses, the same weights."""
+
+import dataclasses
+import pathlib
+import tempfile
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tff_rec.simulation import assembly, rounds, two_tower_central
+from tff_rec.simulation.checkpoints import Checkpoints
+from tff_rec.simulation.config import EvaluationConfig, ExportConfig, ModelConfig, TrainingConfig, TwoTowerConfig
+from tff_rec.simulation.preparation import prepare
+
+CONFIG = TwoTowerConfig(
+    model=ModelConfig(tower="bag", dimension=4, max_length=10, dropout=0.0),
+    training=TrainingConfig(
+        rounds=3, clients_per_round=40, users_per_block=20, server_learning_rate=0.01, epsilon=1e-3
+    ),
+    evaluation=EvaluationConfig(every=3, patience=0),
+    export=ExportConfig(k=5),
+)
+
+
+@pytest.mark.usefixtures("execution_context")
+class CentralTest(tf.test.TestCase):
+    def _model(self, config, prepared):
+        return assembly.build_model(config, len(prepared.vocabulary), prepared.item_features, prepared.popularity)
+
+    def test_equals_federated_training_of_one_local_step(self):
+        directory = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        for objective in ("full-softmax", "sampled-softmax"):
+            config = dataclasses.replace(CONFIG, training=dataclasses.replace(CONFIG.training, objective=objective))
+            prepared = prepare(config)
+            model = self._model(config, prepared)
+            progress = two_tower_central.initial_progress(model)
+            central = list(two_tower_central.train(config, prepared, model, progress))
+            trained = [weight.numpy() for weight in model.trainable_weights]
+            other = self._model(config, prepared)
+            process = assembly.build_process(config, other)
+            begun = rounds.initial_progress(process)
+            checkpoints = Checkpoints(directory / objective)
+            federated = list(rounds.train(config, prepared, other, process, begun, checkpoints))
+            self.assertAllClose([one.loss for one in central], [one.loss for one in federated], atol=1e-5)
+            for one, weight in zip(trained, begun.best_weights, strict=True):
+                self.assertAllClose(one, weight, atol=1e-4)
+            self.assertAllClose(central[-1].validation.as_dict(), federated[-1].validation.as_dict(), atol=0.005)
+            self.assertGreater(
+                float(np.abs(trained[0] - self._model(config, prepared).trainable_weights[0]).max()), 1e-3
+            )
+
+
+if __name__ == "__main__":
+    tf.test.main()

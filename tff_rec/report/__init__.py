@@ -1,0 +1,1 @@
+"""What a study found, as one HTML page, its Markdown twin and the README's section."""
