@@ -11,7 +11,10 @@ import tensorflow as tf
 from rich.console import Console
 
 from tff_rec.evaluation import ranking
-from tff_rec.simulation import study, study_config, study_folder, study_ranking, study_summary
+from tff_rec.report import groups, pairs
+from tff_rec.report.study import read_study
+from tff_rec.report.summary import summary
+from tff_rec.simulation import study, study_config, study_folder, study_ranking
 from tff_rec.simulation.run_folder import RunFolder
 
 PRESETS = pathlib.Path(__file__).parents[2] / "scripts" / "presets"
@@ -109,8 +112,8 @@ class StudyTest(tf.test.TestCase):
             self.assertAllClose(record["metrics"]["ndcg_10"]["value"], expected)
             self.assertBetween(record["coverage"], 0.01, 1.0)
             self.assertBetween(record["popularity_bias"], 0.0, 100.0)
-            for groups in record["buckets"].values():
-                self.assertEqual(sum(group["users"] for group in groups), 60)
+            for parts in record["buckets"].values():
+                self.assertEqual(sum(part["users"] for part in parts), 60)
         tuned = folder.records()["csv.loo-full.ials.0"]
         self.assertEqual([tried["hyperparameters"]["weight"] for tried in tuned["grid"]], [1.0, 2.0])
         best = max(tried["validation"]["ndcg_10"] for tried in tuned["grid"])
@@ -135,16 +138,16 @@ class StudyTest(tf.test.TestCase):
             squares = np.load(folder.path / "errors" / f"{cell.key}.npy")
             self.assertAllClose(record["metrics"]["rmse"]["value"], np.sqrt(squares.mean()))
             self.assertEqual(sum(group["ratings"] for group in record["buckets"]["silos"]), len(squares))
-        text = study_summary.summary(read, folder)
-        self.assertIn("failed: There is no test rating", text)
-        difference = study_summary.paired(read.cells[0], read.cells[1], folder)
+        self.assertIn("failed: There is no test rating", summary(folder.path))
+        tested = pairs.compare(groups.all_of(read_study(folder.path)), folder.path)
+        difference = tested["ratings.csv.ratings: bias"]
         values = [folder.records()[cell.key]["metrics"]["rmse"]["value"] for cell in read.cells[:2]]
         self.assertAllClose(difference.value, values[1] - values[0])
 
     def test_what_is_done_stays_and_what_failed_or_is_deleted_is_done_again(self):
         text = self._ranking('{method = "popularity"}', '{method = "ease"}', '{method = "device-alone"}')
         with mock.patch.object(study_ranking.item_baselines, "candidates", side_effect=ValueError("no\nluck")):
-            read, folder, failed, printed = self._run(text)
+            _, folder, failed, printed = self._run(text)
         self.assertEqual(failed, 1)
         self.assertIn("csv.loo-full.ease.0 failed: ValueError: no luck", printed)
         self.assertEqual(folder.records()["csv.loo-full.ease.0"]["error"], "ValueError: no luck")
@@ -164,7 +167,7 @@ class StudyTest(tf.test.TestCase):
         with mock.patch.object(study_ranking, "fit", wraps=study_ranking.fit) as fits:
             self._run(text.replace('{method = "ease"}', '{method = "ease", grid = {penalty = [5.0]}}'))
         self.assertEqual([call.args[0].key for call in fits.mock_calls], ["csv.loo-full.ease.0"])
-        self.assertIn("| csv | popularity |", study_summary.summary(read, folder))
+        self.assertRegex(summary(folder.path), r"\| popularity \| [\d.]+ \(")
 
     def test_a_federated_cell_goes_on_where_it_was(self):
         text = self._ranking('{method = "federated"}').replace("rounds = 2", "rounds = 3")
