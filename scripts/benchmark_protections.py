@@ -59,11 +59,10 @@ def main(options: Options) -> None:
     say("starting TensorFlow and TFF (10 to 20 seconds)")
     from tff_rec.simulation import execution, speed
 
-    execution.start()
-    times = speed.measure(
-        [speed.round_of(name, variant, prepared) for name, variant in compared.items()], options.rounds
-    )
-    execution.stop()
+    with execution.running():
+        times = speed.measure(
+            [speed.round_of(name, variant, prepared) for name, variant in compared.items()], options.rounds
+        )
     if options.json:
         print(json.dumps({name: round(value, 4) for name, value in times.items()}))
         return

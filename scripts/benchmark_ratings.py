@@ -67,14 +67,13 @@ def main(options: Options) -> None:
     say("starting TensorFlow and TFF (10 to 20 seconds)")
     from tff_rec.simulation import execution, rating_speed, speed
 
-    execution.start()
-    contestants = rating_speed.contestants(config, prepared, options.single_users, options.stock_users)
-    difference = speed.largest_difference(contestants[0].run(), contestants[2].run())
-    if not difference <= TOLERANCE:
-        raise SystemExit(f"error: blocks and plain TensorFlow differ by {difference:.1e}; nothing was timed")
-    times = speed.measure(contestants, options.rounds)
-    memory = speed.peak_memory()
-    execution.stop()
+    with execution.running():
+        contestants = rating_speed.contestants(config, prepared, options.single_users, options.stock_users)
+        difference = speed.largest_difference(contestants[0].run(), contestants[2].run())
+        if not difference <= TOLERANCE:
+            raise SystemExit(f"error: blocks and plain TensorFlow differ by {difference:.1e}; nothing was timed")
+        times = speed.measure(contestants, options.rounds)
+        memory = speed.peak_memory()
     if options.json:
         print(json.dumps({name: round(value, 4) for name, value in times.items()}))
         return

@@ -13,7 +13,8 @@ import pandas as pd
 from matplotlib import pyplot
 
 from tff_rec.evaluation.attack_grid import Row
-from tff_rec.evaluation.attack_scores import Interval, Score
+from tff_rec.evaluation.attack_scores import Score
+from tff_rec.evaluation.bootstrap import Interval
 from tff_rec.evaluation.poisoning import Exposure
 
 Grid = Mapping[str, Row]

@@ -10,18 +10,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import stats
 
+from tff_rec.evaluation.bootstrap import Interval
+
 FALSE_POSITIVES = 0.01
 RESAMPLES = 300
 _PERCENTILES = (2.5, 97.5)
-
-
-@dataclasses.dataclass(frozen=True)
-class Interval:
-    """A figure, and the 95 % interval around it."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclasses.dataclass(frozen=True)

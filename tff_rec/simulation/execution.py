@@ -9,11 +9,13 @@ with no cryptography in it.
 """
 
 import atexit
+import contextlib
 import ctypes
 import pathlib
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
 
@@ -59,6 +61,17 @@ def stop() -> None:
         _worker.kill()
         _worker.wait()
         _worker = None
+
+
+@contextlib.contextmanager
+def running() -> Iterator[None]:
+    """The worker for as long as the block lasts, however it ends; errors as of `start`."""
+    end_on_signals()
+    start()
+    try:
+        yield
+    finally:
+        stop()
 
 
 def end_on_signals() -> None:

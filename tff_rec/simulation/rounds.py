@@ -73,6 +73,13 @@ def begin(
     return checkpoints, progress
 
 
+def end(model: tfrs.Model, progress: Progress, console: Console, ledger: Ledger | None) -> None:
+    """Puts the best weights into the model of a run that has ended, and says what its rounds cost in privacy."""
+    assign(model, progress.best_weights)
+    if ledger is not None:
+        console.print(f"privacy of {progress.rounds} rounds: {ledger.describe(progress.rounds)}", soft_wrap=True)
+
+
 def train(
     config: TwoTowerConfig,
     prepared: Prepared,

@@ -59,15 +59,9 @@ def train(
         The model under the weights that validation chose, where training stands, and what privacy it cost.
     """
     ledger = silo_privacy.open_ledger(config, prepared)
-    execution.end_on_signals()
-    execution.start()
-    try:
+    with execution.running():
         model, progress = _train(config, prepared, folder, console, ledger)
-    finally:
-        execution.stop()
-    rounds.assign(model, progress.best_weights)
-    if ledger is not None:
-        console.print(f"privacy of {progress.rounds} rounds: {ledger.describe(progress.rounds)}", soft_wrap=True)
+    rounds.end(model, progress, console, ledger)
     return model, progress, ledger
 
 

@@ -53,15 +53,9 @@ def train(
     ledger = privacy_ledger.open_ledger(
         config.privacy, len(prepared.trainable_users), training.clients_per_round, training.rounds
     )
-    execution.end_on_signals()
-    execution.start()
-    try:
+    with execution.running():
         model, progress = _train(config, prepared, folder, console, ledger)
-    finally:
-        execution.stop()
-    rounds.assign(model, progress.best_weights)
-    if ledger is not None:
-        console.print(f"privacy of {progress.rounds} rounds: {ledger.describe(progress.rounds)}", soft_wrap=True)
+    rounds.end(model, progress, console, ledger)
     return model, progress, ledger
 
 
