@@ -11,7 +11,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from tff_rec.evaluation import ranking
-from tff_rec.simulation import study, study_config, study_folder, study_ranking, study_summary
+from tff_rec.simulation import study, study_config, study_folder, study_ranking, study_summary, study_tables
 from tff_rec.simulation.run_folder import RunFolder
 
 PRESETS = pathlib.Path(__file__).parents[2] / "scripts" / "presets"
@@ -94,7 +94,7 @@ class StudyTest(tf.test.TestCase):
         return TABLES.format(path=self.path, rows=", ".join(rows))
 
     def test_every_way_to_rank(self):
-        ways = [way for way in study_config.RANKING_WAYS if way not in ("bpr", "item-knn", "federated")]
+        ways = [way for way in study_tables.RANKING_WAYS if way not in ("bpr", "item-knn", "federated")]
         small = '{method = "ials", grid = {factors = [2], penalty = [1.0], weight = [1.0, 2.0]}}'
         rows = [small if way == "ials" else f'{{method = "{way}"}}' for way in ways]
         read, folder, failed, _ = self._run(self._ranking(*rows) + AMONG.format(path=self.path))

@@ -9,8 +9,9 @@ import numpy as np
 
 from tff_rec.evaluation import bootstrap, ranking_quality
 from tff_rec.evaluation.bootstrap import Difference
-from tff_rec.simulation.study_config import Cell, RowConfig, Study, TableConfig
+from tff_rec.simulation.study_config import Cell, Study
 from tff_rec.simulation.study_folder import Record, StudyFolder
+from tff_rec.simulation.study_tables import RowConfig, TableConfig
 
 
 def summary(study: Study, folder: StudyFolder) -> str:
