@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
+from tff_rec.errors import InputError
 from tff_rec.evaluation import ranking
 from tff_rec.simulation import study, study_config, study_folder, study_ranking, study_summary, study_tables
 from tff_rec.simulation.run_folder import RunFolder
@@ -155,7 +156,10 @@ class StudyTest(tf.test.TestCase):
         self.assertEqual(again["csv.loo-full.ease.0"]["status"], "done")
         self.assertEqual(again["csv.loo-full.popularity.0"], before["csv.loo-full.popularity.0"])
         lines = folder.results.read_text().splitlines(keepends=True)
-        folder.results.write_text("".join(lines[1:]) + '{"key": "cut sh')
+        folder.results.write_text("".join(lines) + '{"key": "cut sh')
+        with self.assertRaisesRegex(InputError, "has a line that is no result"):
+            folder.records()
+        folder.results.write_text("".join(lines[1:]))
         with mock.patch.object(study_ranking, "fit", wraps=study_ranking.fit) as fits:
             self._run(text)
             self._run(text)

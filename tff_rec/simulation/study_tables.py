@@ -1,4 +1,4 @@
-"""What stands in a study's file: tables of ways to recommend, what each may be, and published figures. No TensorFlow."""
+"""What stands in a study's file: tables of ways to recommend, and figures that others published. No TensorFlow."""
 
 import dataclasses
 from typing import Any, Literal
