@@ -10,11 +10,12 @@ import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
+from tff_rec.errors import InputError
 from tff_rec.evaluation import ranking
 from tff_rec.report import groups, pairs
 from tff_rec.report.study import read_study
 from tff_rec.report.summary import summary
-from tff_rec.simulation import study, study_config, study_folder, study_ranking
+from tff_rec.simulation import study, study_config, study_folder, study_ranking, study_tables
 from tff_rec.simulation.run_folder import RunFolder
 
 PRESETS = pathlib.Path(__file__).parents[2] / "scripts" / "presets"
@@ -97,7 +98,7 @@ class StudyTest(tf.test.TestCase):
         return TABLES.format(path=self.path, rows=", ".join(rows))
 
     def test_every_way_to_rank(self):
-        ways = [way for way in study_config.RANKING_WAYS if way not in ("bpr", "item-knn", "federated")]
+        ways = [way for way in study_tables.RANKING_WAYS if way not in ("bpr", "item-knn", "federated")]
         small = '{method = "ials", grid = {factors = [2], penalty = [1.0], weight = [1.0, 2.0]}}'
         rows = [small if way == "ials" else f'{{method = "{way}"}}' for way in ways]
         read, folder, failed, _ = self._run(self._ranking(*rows) + AMONG.format(path=self.path))
@@ -158,7 +159,10 @@ class StudyTest(tf.test.TestCase):
         self.assertEqual(again["csv.loo-full.ease.0"]["status"], "done")
         self.assertEqual(again["csv.loo-full.popularity.0"], before["csv.loo-full.popularity.0"])
         lines = folder.results.read_text().splitlines(keepends=True)
-        folder.results.write_text("".join(lines[1:]) + '{"key": "cut sh')
+        folder.results.write_text("".join(lines) + '{"key": "cut sh')
+        with self.assertRaisesRegex(InputError, "has a line that is no result"):
+            folder.records()
+        folder.results.write_text("".join(lines[1:]))
         with mock.patch.object(study_ranking, "fit", wraps=study_ranking.fit) as fits:
             self._run(text)
             self._run(text)

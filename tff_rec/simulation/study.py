@@ -54,7 +54,7 @@ def _run_cells(cells: Sequence[Cell], folder: StudyFolder, console: Console) -> 
                 tuned = ways.fit(cell, folder.run_folder(cell, cell.fit_hash), console)
             judgement = ways.judge(cell, tuned)
             folder.write_users(cell, judgement.values, judgement.owners)
-            record |= {"status": "done"} | study_cells.as_record(tuned, judgement)
+            record |= {"status": "done"} | study_cells.as_record(cell, tuned, judgement)
             shown = ", ".join(f"{name} {judgement.metrics[name].value:.4g}" for name in cell.table.metrics)
             console.print(f"{cell.key}: {shown}, {time.perf_counter() - began:.0f} s", soft_wrap=True)
         except Exception as error:  # Whatever it is, the other cells go on.

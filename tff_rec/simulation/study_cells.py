@@ -9,6 +9,7 @@ from tff_rec.evaluation.bootstrap import Interval
 from tff_rec.evaluation.tuning import Tuned
 from tff_rec.federated.communication import Traffic
 from tff_rec.simulation.privacy_ledger import Ledger
+from tff_rec.simulation.study_config import Cell
 
 Model = TypeVar("Model")
 Curve = list[dict[str, float]]
@@ -55,7 +56,7 @@ class Judgement:
     popularity_bias: float | None = None
 
 
-def as_record(tuned: Tuned[Trained[Any]], judgement: Judgement) -> dict[str, Any]:
+def as_record(cell: Cell, tuned: Tuned[Trained[Any]], judgement: Judgement) -> dict[str, Any]:
     """The part of a cell's line that training and judging give."""
     return {
         "metrics": {
@@ -64,7 +65,7 @@ def as_record(tuned: Tuned[Trained[Any]], judgement: Judgement) -> dict[str, Any
         },
         "users": judgement.users,
         "validation": tuned.validation,
-        "chosen": tuned.chosen,
+        "chosen": cell.settings | tuned.chosen,
         "grid": tuned.grid if len(tuned.grid) > 1 else [],
         "curve": tuned.model.curve,
         "traffic": tuned.model.traffic,

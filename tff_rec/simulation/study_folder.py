@@ -53,11 +53,18 @@ class StudyFolder:
         write_text(self.path / "plan.json", json.dumps(plan(study), indent=1))
 
     def records(self) -> dict[str, Record]:
-        """Lines by cell; a line that a kill cut short is left out."""
+        """Lines by cell.
+
+        Raises:
+            InputError: A line is no result, as a hand that edits may leave it.
+        """
         if not self.results.is_file():
             return {}
-        lines = self.results.read_text(encoding="utf-8").split("\n")
-        return {record["key"]: record for record in map(json.loads, lines[:-1])}
+        try:
+            lines = [json.loads(line) for line in self.results.read_text(encoding="utf-8").splitlines() if line]
+            return {record["key"]: record for record in lines}
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(f"{self.results} has a line that is no result ({error}); delete it.") from None
 
     def is_done(self, cell: Cell) -> bool:
         """Whether the cell, as it is now, has a result."""
