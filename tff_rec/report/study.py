@@ -165,8 +165,9 @@ def _read_results(path: pathlib.Path) -> dict[str, Result]:
     if not path.is_file():
         return {}
     results: dict[str, Result] = {}
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # Of a last line that a kill cut short nothing is known.
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line:
+            continue
         where = f"{path}, line {number}"
         values = _parse(line, where)
         result = _build(functools.partial(_result, values), where)
