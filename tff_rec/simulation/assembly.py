@@ -223,9 +223,9 @@ def build_optimizer(
     """A server optimizer.
 
     Args:
-        name: sgd, adam, yogi or adagrad.
+        name: sgd, sgdm, adam, yogi or adagrad.
         learning_rate: At first.
-        beta_1: Momentum of adam and yogi.
+        beta_1: Momentum of sgdm, adam and yogi.
         beta_2: Decay of their second moment.
         epsilon: Adaptivity of all but sgd.
         decay_rounds: The learning rate halves every so many rounds; 0 keeps it.
@@ -233,6 +233,8 @@ def build_optimizer(
     build: Callable[..., tff.learning.optimizers.Optimizer]
     if name == "sgd":
         optimizer = tff.learning.optimizers.build_sgdm(learning_rate)
+    elif name == "sgdm":
+        optimizer = tff.learning.optimizers.build_sgdm(learning_rate, momentum=beta_1)
     elif name == "adagrad":
         optimizer = tff.learning.optimizers.build_adagrad(learning_rate, epsilon=epsilon)
     else:

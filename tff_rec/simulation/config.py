@@ -91,10 +91,11 @@ class TrainingConfig:
         negatives: Sampled negatives a positive.
         negative_sampling: Uniform, or by training popularity with logQ correction.
         weighting: A device's weight in the mean: its number of predictions, or 1.
-        server_optimizer: FedAdam, FedYogi, FedAdagrad (Reddi et al. 2021) or FedAvg's plain step, for both towers.
+        server_optimizer: FedAdam, FedYogi, FedAdagrad (Reddi et al. 2021), FedAvg's plain step (sgd) or FedAvgM (Hsu et
+            al. 2019; sgdm, whose mean of steps is 1 / (1 - beta_1) times as long), for both towers.
         server_learning_rate: Of the query tower.
         candidate_learning_rate: Of the candidate tower; the same by default.
-        beta_1: Momentum of FedAdam and FedYogi.
+        beta_1: Momentum of FedAdam, FedYogi and FedAvgM.
         beta_2: Decay of their second moment.
         epsilon: Their adaptivity (tau in SpFedRec).
         decay_rounds: The learning rates halve every so many rounds; 0 keeps them.
@@ -118,7 +119,7 @@ class TrainingConfig:
     negatives: int = 16
     negative_sampling: Literal["uniform", "popularity"] = "uniform"
     weighting: Literal["positives", "equal"] = "positives"
-    server_optimizer: Literal["adam", "yogi", "adagrad", "sgd"] = "adam"
+    server_optimizer: Literal["adam", "yogi", "adagrad", "sgd", "sgdm"] = "adam"
     server_learning_rate: float = 0.003
     candidate_learning_rate: float | None = None
     beta_1: float = 0.9

@@ -17,7 +17,7 @@ from tff_rec.simulation.config import (
 )
 
 USERS = "users"
-Optimizer = Literal["sgd", "adam", "yogi", "adagrad"]
+Optimizer = Literal["sgd", "sgdm", "adam", "yogi", "adagrad"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,9 +72,10 @@ class ServerConfig:
 
     Attributes:
         rounds: Most rounds; with `--split none` exactly so many.
-        server_optimizer: FedAdam, FedYogi, FedAdagrad (Reddi et al. 2021) or FedAvg's plain step, for all weights.
+        server_optimizer: FedAdam, FedYogi, FedAdagrad (Reddi et al. 2021), FedAvg's plain step (sgd) or FedAvgM (Hsu et
+            al. 2019; sgdm, whose mean of steps is 1 / (1 - beta_1) times as long), for all weights.
         server_learning_rate: Of it.
-        beta_1: Momentum of FedAdam and FedYogi.
+        beta_1: Momentum of FedAdam, FedYogi and FedAvgM.
         beta_2: Decay of their second moment.
         epsilon: Their adaptivity.
         decay_rounds: The server's learning rate halves every so many rounds; 0 keeps it.
