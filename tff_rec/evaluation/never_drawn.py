@@ -15,7 +15,7 @@ from tff_rec.evaluation.recommenders import Recommender
 from tff_rec.models import objectives
 
 NEGATIVES = 4
-ROUNDS = 60
+ROUNDS = 100
 _LONGEST = 100
 _SEEDS = 13
 
