@@ -79,10 +79,10 @@ def main(options: Options) -> None:
 def variants(config: configs.TwoTowerConfig) -> dict[str, configs.TwoTowerConfig]:
     """What is compared, by name; raises InputError where a protection does not go with the options."""
     none = dataclasses.replace(config, privacy=PrivacyConfig())
-    compared = {
-        name: dataclasses.replace(none, training=dataclasses.replace(config.training, aggregation=name))
-        for name in ("plain", "secure", "ring")
-    }
+    unbounded = dataclasses.replace(config.training, aggregation="plain", query_clip_norm=None, item_clip_norm=None)
+    compared = {"plain": dataclasses.replace(none, training=unbounded)}
+    for name in ("secure", "ring"):
+        compared[name] = dataclasses.replace(none, training=dataclasses.replace(config.training, aggregation=name))
     clipped = dataclasses.replace(
         config.training, aggregation="plain", weighting="equal", query_clip_norm=CLIP_NORM, item_clip_norm=CLIP_NORM
     )
