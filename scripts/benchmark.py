@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tff_rec import cli
 from tff_rec.cli import DataOptions
-from tff_rec.errors import InputError
+from tff_rec.simulation.option_checks import check_whole_numbers
 
 if TYPE_CHECKING:  # NumPy, pandas and TensorFlow are imported after the options are read: `--help` answers at once.
     import numpy as np
@@ -57,9 +57,8 @@ class Options:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("cohort", "users_per_block", "num_clients", "single_users", "stock_users", "rounds"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}; give 1 or more.")
+        names = ("cohort", "users_per_block", "num_clients", "single_users", "stock_users", "rounds")
+        check_whole_numbers((name.replace("_", "-"), getattr(self, name), 1) for name in names)
 
 
 def main(options: Options) -> None:

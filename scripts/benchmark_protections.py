@@ -10,9 +10,9 @@ import os
 import pathlib
 
 from tff_rec import cli
-from tff_rec.errors import InputError
 from tff_rec.simulation import config as configs
 from tff_rec.simulation import toml_file
+from tff_rec.simulation.option_checks import check_whole_numbers
 from tff_rec.simulation.privacy_config import PrivacyConfig
 
 CLIP_NORM = 0.5
@@ -38,9 +38,7 @@ class Options:
     json: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("cohort", "rounds"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name} is {getattr(self, name)}; give 1 or more.")
+        check_whole_numbers([("cohort", self.cohort, 1), ("rounds", self.rounds, 1)])
 
 
 def main(options: Options) -> None:

@@ -11,8 +11,8 @@ import os
 import pathlib
 
 from tff_rec import cli
-from tff_rec.errors import InputError
 from tff_rec.simulation import toml_file
+from tff_rec.simulation.option_checks import check_whole_numbers
 from tff_rec.simulation.rating_config import TagAwareConfig
 
 PRESETS = pathlib.Path(__file__).parent / "presets" / "tag_aware"
@@ -52,9 +52,8 @@ class Options:
     json: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("cohort", "users_per_block", "local_steps", "single_users", "stock_users", "rounds"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}; give 1 or more.")
+        names = ("cohort", "users_per_block", "local_steps", "single_users", "stock_users", "rounds")
+        check_whole_numbers((name.replace("_", "-"), getattr(self, name), 1) for name in names)
 
 
 def main(options: Options) -> None:

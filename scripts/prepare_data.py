@@ -17,6 +17,7 @@ from rich.table import Table
 from tff_rec import cli
 from tff_rec.errors import InputError
 from tff_rec.simulation.memory import high_water_mark
+from tff_rec.simulation.option_checks import check_whole_numbers
 
 if TYPE_CHECKING:  # NumPy and pandas are imported after the options are read: `--help` answers at once.
     from tff_rec.data.features import ItemVocabulary
@@ -65,9 +66,8 @@ class PrepareOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("min_tag_items", "max_tags", "examples", "seed"):
-            if getattr(self, name) < 0:
-                raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}; give 0 or more.")
+        names = ("min_tag_items", "max_tags", "examples", "seed")
+        check_whole_numbers((name.replace("_", "-"), getattr(self, name), 0) for name in names)
         if self.output is not None and self.output.exists():
             raise InputError(f"--output {self.output} exists; give the path of a folder to make.")
 

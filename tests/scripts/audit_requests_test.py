@@ -1,15 +1,16 @@
 """scripts/audit_requests.py: as a person runs it on synthetic data, its refusals, and ML-1M where it is at hand."""
 
+import functools
 import importlib.util
 import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 import unittest
 
 import numpy as np
 import pandas as pd
+import script_cases
 import tensorflow as tf
 
 from tff_rec.errors import InputError
@@ -22,10 +23,7 @@ sys.modules["audit_requests"] = script
 _SPEC.loader.exec_module(script)
 
 
-def _run(*arguments):
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, arguments)], capture_output=True, text=True, timeout=300
-    )
+_run = functools.partial(script_cases.run, "audit_requests.py")
 
 
 class AuditTest(tf.test.TestCase):

@@ -1,15 +1,13 @@
 """scripts/benchmark_protections.py on a tiny cohort: a time of each protection, and refusals."""
 
+import functools
 import json
-import os
 import pathlib
-import subprocess
-import sys
 import tempfile
 
+import script_cases
 from absl.testing import absltest
 
-SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "benchmark_protections.py"
 CONFIG = """
 [data]
 source = "synthetic"
@@ -23,11 +21,7 @@ ring_size = 4
 """
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[1])}
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, timeout=240, env=environment
-    )
+run = functools.partial(script_cases.run, "benchmark_protections.py")
 
 
 class BenchmarkProtectionsTest(absltest.TestCase):

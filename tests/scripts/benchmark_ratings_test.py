@@ -1,20 +1,11 @@
 """What the benchmark of ratings refuses; `.ci/run` runs it, and it compares gradients before it times them."""
 
-import os
-import pathlib
-import subprocess
-import sys
+import functools
 
+import script_cases
 from absl.testing import absltest
 
-SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "benchmark_ratings.py"
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[1])}
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, timeout=240, env=environment
-    )
+run = functools.partial(script_cases.run, "benchmark_ratings.py")
 
 
 class BenchmarkRatingsTest(absltest.TestCase):

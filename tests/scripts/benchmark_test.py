@@ -1,21 +1,12 @@
 """The benchmark, tiny: gradients agree, keys are as promised."""
 
+import functools
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
+import script_cases
 from absl.testing import absltest
 
-SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "benchmark.py"
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[1])}
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, timeout=240, env=environment
-    )
+run = functools.partial(script_cases.run, "benchmark.py")
 
 
 class BenchmarkTest(absltest.TestCase):

@@ -1,21 +1,18 @@
 """scripts/notebook_demo.py as a person runs it: the notebook's numbers, the ring's arithmetic, what training gives."""
 
+import functools
 import pathlib
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
+import script_cases
 import tensorflow as tf
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "notebook_demo.py"
 
 
-def _run(*arguments):
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, arguments)], capture_output=True, text=True, timeout=300
-    )
+_run = functools.partial(script_cases.run, "notebook_demo.py")
 
 
 class NotebookDemoTest(tf.test.TestCase):

@@ -1,14 +1,14 @@
 """scripts/prepare_data.py and make_movielens_like.py as a person runs them, one after the other; their refusals."""
 
+import functools
 import importlib.util
 import json
-import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 
 import numpy as np
+import script_cases
 import tensorflow as tf
 from scipy import sparse
 
@@ -17,10 +17,7 @@ from tff_rec.errors import InputError
 SCRIPTS = pathlib.Path(__file__).parents[2] / "scripts"
 
 
-def _run(script, *arguments):
-    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS.parent), "COLUMNS": "200"}
-    command = [sys.executable, str(SCRIPTS / script), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+_run = functools.partial(script_cases.run, COLUMNS="200")
 
 
 def _load(name):

@@ -1,21 +1,17 @@
 """What scripts/report.py prints and refuses."""
 
+import functools
 import pathlib
-import subprocess
 import sys
 import tempfile
 
+import script_cases
 from absl.testing import absltest
 
-SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "report.py"
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "report"))
-import study_cases  # noqa: E402
+import study_cases
 
-
-def run(*arguments):
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, arguments)], capture_output=True, text=True, timeout=600
-    )
+run = functools.partial(script_cases.run, "report.py")
 
 
 class ReportScriptTest(absltest.TestCase):

@@ -1,5 +1,7 @@
 """Tensors whose first axis is users: copies, factors, bounds, sums."""
 
+from collections.abc import Iterable
+
 import tensorflow as tf
 
 
@@ -11,6 +13,11 @@ def stack(value: tf.Tensor, users: tf.Tensor) -> tf.Tensor:
 def beside(vector: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
     """Reshapes [users] to broadcast against [users, ...]."""
     return tf.reshape(vector, tf.concat([[-1], tf.ones([value.shape.rank - 1], tf.int32)], axis=0))
+
+
+def squares(values: Iterable[tf.Tensor]) -> tf.Tensor:
+    """Each user's squared L2 norm over some tensors together: [users, ...] each → float32 [users]."""
+    return tf.add_n([tf.reduce_sum(tf.square(value), axis=range(1, value.shape.rank)) for value in values])
 
 
 def clip_scale(squares: tf.Tensor, limit: tf.Tensor | float) -> tf.Tensor:

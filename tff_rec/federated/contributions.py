@@ -146,6 +146,24 @@ def add_numbers(
         sums[name] = tf.reduce_sum(values, axis=0) if encode is None else by_user.integer_sum(encode(name, values))
 
 
+def sum_tower(encode: Encode | None, values: Mapping[str, tf.Tensor], factors: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Sums factors × values over users, by name and in order: [users, ...] to [...]."""
+    sums: dict[str, tf.Tensor] = collections.OrderedDict()
+    for name, value in values.items():
+        if encode is None:
+            sums[name] = tf.tensordot(factors, value, 1)
+        else:
+            sums[name] = by_user.integer_sum(encode("query", value * by_user.beside(factors, value)))
+    return sums
+
+
+def sum_items(encode: Encode | None, gradient: ItemGradient, factors: tf.Tensor) -> tf.Tensor:
+    """Sums factors × item gradients over users."""
+    if encode is None:
+        return gradient.sum(factors)
+    return gradient.encoded_sum(factors, functools.partial(encode, "items"))
+
+
 def below_halves(scales: Sequence[tf.Tensor], weights: tf.Tensor) -> tf.Tensor:
     """Whether clipping left parts as they were: from `clip_scale` of each, [users], to ±1/2, [users, parts].
 
@@ -265,14 +283,8 @@ def _sum_query(
     scale = tf.ones_like(weights)
     if leaves.query_per_user:
         if training.query_clip_norm is not None:
-            squares = [tf.reduce_sum(tf.square(value), axis=range(1, value.shape.rank)) for value in update.values()]
-            scale = by_user.clip_scale(tf.add_n(squares), training.query_clip_norm)
-        weights *= scale
-        if encode is None:
-            update = {name: tf.tensordot(weights, value, 1) for name, value in update.items()}
-        else:
-            encoded = {name: encode("query", value * by_user.beside(weights, value)) for name, value in update.items()}
-            update = {name: by_user.integer_sum(value) for name, value in encoded.items()}
+            scale = by_user.clip_scale(by_user.squares(update.values()), training.query_clip_norm)
+        update = sum_tower(encode, update, weights * scale)
     first = 1 if leaves.query_per_user else 0
     shapes = {name: weight.shape[first:] for name, weight in leaves.query.items()}
     return collections.OrderedDict((name, tf.ensure_shape(update[name], shapes[name])) for name in shapes), scale
@@ -295,6 +307,4 @@ def _sum_items(
     if training.item_clip_norm is not None:
         scale = by_user.clip_scale(gradient.squares() * tf.square(factors), training.item_clip_norm * weights)
         factors *= scale
-    if encode is None:
-        return gradient.sum(factors), scale
-    return gradient.encoded_sum(factors, functools.partial(encode, "items")), scale
+    return sum_items(encode, gradient, factors), scale

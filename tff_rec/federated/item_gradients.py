@@ -60,7 +60,7 @@ class RowGradient:
 
     def squares(self) -> tf.Tensor:
         """As `ItemGradient.squares`."""
-        return tf.reduce_sum(tf.square(self.values), axis=[1, 2])
+        return by_user.squares([self.values])
 
     def sum(self, factors: tf.Tensor) -> tf.Tensor:
         """As `ItemGradient.sum`."""
@@ -100,7 +100,7 @@ class TableGradient:
     def squares(self) -> tf.Tensor:
         """As `ItemGradient.squares`; one table a user is needed where the similarity normalises vectors."""
         if not self.similarity.is_linear:
-            return tf.reduce_sum(tf.square(self._tables(self._rows, self.queries)), axis=[1, 2])
+            return by_user.squares([self._tables(self._rows, self.queries)])
         of_logits = tf.matmul(self.logits, self.logits, transpose_b=True)
         of_queries = tf.matmul(self.queries, self.queries, transpose_b=True)
         same = tf.cast(tf.equal(self.ids[:, :, tf.newaxis], self.ids[:, tf.newaxis, :]), tf.float32)
@@ -122,12 +122,8 @@ class TableGradient:
 
     def encoded_sum(self, factors: tf.Tensor, encode: EncodeItems) -> tf.Tensor:
         """As `ItemGradient.encoded_sum`; every user has a table while it encodes."""
-        encoded = encode(
-            self._tables(
-                self._rows * by_user.beside(factors, self.values), self.queries * by_user.beside(factors, self.queries)
-            )
-        )
-        return by_user.integer_sum(encoded)
+        rows, queries = (part * by_user.beside(factors, part) for part in (self._rows, self.queries))
+        return by_user.integer_sum(encode(self._tables(rows, queries)))
 
     @property
     def _rows(self) -> tf.Tensor:

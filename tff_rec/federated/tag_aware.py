@@ -23,6 +23,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_rec.federated import adaptive_clipping, aggregators, by_user, contributions, stages
+from tff_rec.federated.item_gradients import RowGradient
 from tff_rec.models import layers
 from tff_rec.models.objectives import Block
 from tff_rec.models.rating_towers import RatingTower, rows_of
@@ -159,8 +160,9 @@ def block_sum(
         )
         tower_scale = _scale(gradients.values(), tower_shares, local.tower_clip_norm, weights)
         row_scale = _scale([rows], row_shares, local.row_clip_norm, weights)
-        query = _sum_tower(encode, gradients, tower_shares * tower_scale)
-        items = _sum_rows(encode, block, rows, row_shares * row_scale, table.shape[0])
+        query = contributions.sum_tower(encode, gradients, tower_shares * tower_scale)
+        row_gradient = RowGradient(table.shape[0], block["items"], rows)
+        items = contributions.sum_items(encode, row_gradient, row_shares * row_scale)
         if units is not None:
             numbers[adaptive_clipping.BELOW] = contributions.below_halves([tower_scale, row_scale], weights)
     else:
@@ -316,26 +318,4 @@ def _scale(gradients: Iterable[tf.Tensor], shares: tf.Tensor, norm: float | None
     """Factor, [users], that brings share × gradients, [users, ...], to at most norm × weight."""
     if norm is None:
         return tf.ones_like(shares)
-    squares = [tf.reduce_sum(tf.square(value), axis=range(1, value.shape.rank)) for value in gradients]
-    return by_user.clip_scale(tf.add_n(squares) * tf.square(shares), norm * weights)
-
-
-def _sum_tower(encode: contributions.Encode | None, gradients: stages.Named, shares: tf.Tensor) -> stages.Named:
-    """Sums shares × gradients over users, by name."""
-    sums: stages.Named = collections.OrderedDict()
-    for name, value in gradients.items():
-        if encode is None:
-            sums[name] = tf.tensordot(shares, value, 1)
-        else:
-            sums[name] = by_user.integer_sum(encode("query", value * by_user.beside(shares, value)))
-    return sums
-
-
-def _sum_rows(
-    encode: contributions.Encode | None, block: Block, rows: tf.Tensor, shares: tf.Tensor, num_items: int
-) -> tf.Tensor:
-    """Sums shares × rows, [users, n, width], by their items: [num_items, width]."""
-    values = rows * by_user.beside(shares, rows)
-    if encode is not None:
-        values = tf.cast(encode("items", values), tf.int64)
-    return by_user.scatter_sum(block["items"], values, num_items)
+    return by_user.clip_scale(by_user.squares(gradients) * tf.square(shares), norm * weights)

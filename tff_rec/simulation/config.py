@@ -5,13 +5,14 @@ Imports no TensorFlow, so that `--help` and bad options are answered at once.
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal, TypeVar
 
 from tff_rec import cli
 from tff_rec.data.names import SOURCES
 from tff_rec.errors import InputError
 from tff_rec.simulation import privacy_config
+from tff_rec.simulation.option_checks import check_positive_numbers, check_rates, check_whole_numbers
 from tff_rec.simulation.toml_file import read_toml
 
 CONFIG_FILE = "config.toml"
@@ -354,27 +355,6 @@ class TwoTowerConfig(RunConfig):
                 f"--transport.items {self.transport.items} takes decoys and fresh rows for negatives; leave "
                 "--training.objective at full-softmax, which they estimate."
             )
-
-
-def check_whole_numbers(numbers: Iterable[tuple[str, int, int]]) -> None:
-    """Raises InputError unless each (option, number, least) is at least the least."""
-    for name, value, least in numbers:
-        if value < least:
-            raise InputError(f"--{name} is {value}; give {least} or more.")
-
-
-def check_positive_numbers(numbers: Iterable[tuple[str, float | None]]) -> None:
-    """Raises InputError unless each (option, number) is positive and finite, or None."""
-    for name, number in numbers:
-        if number is not None and not 0 < number < float("inf"):
-            raise InputError(f"--{name} is {number}; give a positive number.")
-
-
-def check_rates(rates: Iterable[tuple[str, float]]) -> None:
-    """Raises InputError unless each (option, rate) is from 0 to below 1."""
-    for name, rate in rates:
-        if not 0 <= rate < 1:
-            raise InputError(f"--{name} is {rate}; give a number from 0 to below 1.")
 
 
 def read_defaults(arguments: Sequence[str], presets: pathlib.Path, config: type[Run]) -> Run:

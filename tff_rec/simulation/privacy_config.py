@@ -8,6 +8,7 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 from tff_rec.errors import InputError
+from tff_rec.simulation.option_checks import check_positive_numbers
 
 if TYPE_CHECKING:
     from tff_rec.simulation.config import TwoTowerConfig
@@ -54,10 +55,13 @@ class PrivacyConfig:
     shrinkage_momentum: float = 0.9
 
     def __post_init__(self) -> None:
-        for name in ("target_epsilon", "noise_multiplier", "loss_bound"):
-            number = getattr(self, name)
-            if number is not None and not 0 < number < math.inf:
-                raise InputError(f"--privacy.{name.replace('_', '-')} is {number}; give a positive number.")
+        check_positive_numbers(
+            [
+                ("privacy.target-epsilon", self.target_epsilon),
+                ("privacy.noise-multiplier", self.noise_multiplier),
+                ("privacy.loss-bound", self.loss_bound),
+            ]
+        )
         for name in ("delta", "loss_share", "item_share", "clip_quantile", "clip_share"):
             number = getattr(self, name)
             if number is not None and not 0 < number < 1:

@@ -11,10 +11,8 @@ from tff_rec.simulation import privacy_config
 from tff_rec.simulation.config import (
     ExportConfig,
     RunConfig,
-    check_positive_numbers,
-    check_rates,
-    check_whole_numbers,
 )
+from tff_rec.simulation.option_checks import check_positive_numbers, check_rates, check_whole_numbers
 
 USERS = "users"
 Optimizer = Literal["sgd", "sgdm", "adam", "yogi", "adagrad"]

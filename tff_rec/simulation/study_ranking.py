@@ -79,7 +79,7 @@ def judge(cell: Cell, tuned: TunedRecommender) -> Judgement:
     )
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)  # Of a cell, and of one of its choices.
 def _prepared(run: TwoTowerConfig) -> Prepared:
     return preparation.prepare(run)
 
@@ -135,9 +135,9 @@ def _interactions(prepared: Prepared) -> sparse.csr_matrix:
 
 def _federated(run: TwoTowerConfig, path: pathlib.Path, console: Console) -> Trained[Recommender]:
     """A run as scripts/simulate_two_tower.py makes it; one that was cut off goes on."""
+    prepared = _prepared(run)
     run = dataclasses.replace(run, output=path, resume=(path / CONFIG_FILE).is_file())
     folder = find_run_folder(run)
-    prepared = preparation.prepare(run)
     folder.begin(run)
     prepared = prepared.on_disk(folder.clients)
     model, progress, ledger = two_tower.train(run, prepared, folder, console)
@@ -160,7 +160,7 @@ def _federated(run: TwoTowerConfig, path: pathlib.Path, console: Console) -> Tra
 
 
 def _centrally(run: TwoTowerConfig) -> Trained[Recommender]:
-    prepared = preparation.prepare(run)
+    prepared = _prepared(run)
     model = assembly.build_model(run, len(prepared.vocabulary), prepared.item_features, prepared.popularity)
     progress = two_tower_central.initial_progress(model)
     curve: Curve = []
