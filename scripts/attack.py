@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SYNTHETIC_USERS = 300
 POISONED_ROUNDS = 10
+SMALLEST_RING = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +35,7 @@ class AttackOptions:
         users: Users who are attacked, drawn at random; 0 takes all.
         rounds: Of each training.
         cohort: Users of a round, and of a sum.
+        ring_sizes: Users of a ring; a row each.
         max_length: Items of a history, the newest.
         dimension: Of vectors.
     """
@@ -44,6 +46,7 @@ class AttackOptions:
     users: int = 80
     rounds: int = 30
     cohort: int = 40
+    ring_sizes: tuple[int, ...] = (10,)
     max_length: int = 20
     dimension: int = 16
 
@@ -62,7 +65,9 @@ def main(options: AttackOptions) -> None:
     recipe = attack_training.Recipe(options.rounds, options.cohort)
     size = attack_study.Size(options.users, options.max_length, options.dimension, recipe)
     prepared = attack_study.prepare(data, attributes, size, options.seed, say)
-    grid = attack_grid.grid(prepared.study, attack_grid.protections(prepared.noise_multipliers), say)
+    grid = attack_grid.grid(
+        prepared.study, attack_grid.protections(prepared.noise_multipliers, options.ring_sizes), say
+    )
     few = dataclasses.replace(recipe, rounds=min(POISONED_ROUNDS, options.rounds))
     poisoned = attack_study.poisoned(prepared, few, say)
     text = attack_report.write(options.output, grid, poisoned, protocol(options, prepared))
@@ -78,6 +83,11 @@ def check(options: AttackOptions) -> None:
             raise InputError(f"--{name.replace('_', '-')} is {getattr(options, name)}; give {smallest} or more.")
     if 0 < options.users < options.cohort:
         raise InputError(f"--users is {options.users}, fewer than the --cohort of {options.cohort}; give as many.")
+    for size in options.ring_sizes:
+        if not SMALLEST_RING <= size <= options.cohort:
+            raise InputError(
+                f"--ring-sizes has {size}; give {SMALLEST_RING} or more, and no more than the --cohort of {options.cohort}."
+            )
     if options.output.exists() and not options.output.is_dir():
         raise InputError(f"--output {options.output} is a file; give a folder.")
 

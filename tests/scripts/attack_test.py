@@ -1,19 +1,13 @@
 """What scripts/attack.py refuses; `.ci/run` runs it, and `attack_grid_test` tests the grid."""
 
+import functools
 import pathlib
-import subprocess
-import sys
 import tempfile
 
+import script_cases
 from absl.testing import absltest
 
-SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "attack.py"
-
-
-def run(*arguments):
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, arguments)], capture_output=True, text=True, timeout=600
-    )
+run = functools.partial(script_cases.run, "attack.py")
 
 
 class AttackTest(absltest.TestCase):
@@ -25,6 +19,7 @@ class AttackTest(absltest.TestCase):
         for arguments, words in (
             (("--cohort", 3), "--cohort is 3; give 10 or more"),
             (("--users", 5), "--users is 5, fewer than the --cohort of 40"),
+            (("--ring-sizes", 10, 41), "--ring-sizes has 41; give 3 or more, and no more than the --cohort of 40"),
             (("--data.source", "x"), "no data source 'x'"),
         ):
             result = run("--output", self.output, *arguments)

@@ -76,8 +76,8 @@ class Study:
 Row = dict[str, Score]
 
 
-def protections(noise_multipliers: Mapping[float, float], ring_size: int = 10) -> list[Protection]:
-    """The grid's rows; noise multipliers by ε, of which a model `dp ε` was trained."""
+def protections(noise_multipliers: Mapping[float, float], ring_sizes: Sequence[int] = (10,)) -> list[Protection]:
+    """The grid's rows; noise multipliers by ε, of which a model `dp ε` was trained, and the sizes of rings."""
     rows = [
         Protection("plain: own rows only", "own rows", views.no_decoys, _uploads, 1),
         Protection("fresh decoys", "fresh decoys", views.fresh_decoys, _uploads, 1),
@@ -86,8 +86,8 @@ def protections(noise_multipliers: Mapping[float, float], ring_size: int = 10) -
         Protection("the same, minimum of 3", "persistent decoys", views.persistent_decoys, _secure_of_three),
         Protection("whole table", "table", None, _uploads, 1),
         Protection("secure sum", "table", None, _secure),
-        Protection("ring", "table", None, _ring(ring_size), ring_size),
     ]
+    rows += [Protection(f"ring of {size:,}", "table", None, _ring(size), size) for size in ring_sizes]
     return rows + [
         Protection(f"DP, ε = {epsilon:g}", model_with_noise(epsilon), None, _noisy(multiplier))
         for epsilon, multiplier in sorted(noise_multipliers.items(), reverse=True)
