@@ -85,9 +85,8 @@ def check(options: AttackOptions) -> None:
         raise InputError(f"--users is {options.users}, fewer than the --cohort of {options.cohort}; give as many.")
     for size in options.ring_sizes:
         if not SMALLEST_RING <= size <= options.cohort:
-            raise InputError(
-                f"--ring-sizes has {size}; give {SMALLEST_RING} or more, and no more than the --cohort of {options.cohort}."
-            )
+            between = f"{SMALLEST_RING} or more, and no more than the --cohort of {options.cohort}"
+            raise InputError(f"--ring-sizes has {size}; give {between}.")
     if options.output.exists() and not options.output.is_dir():
         raise InputError(f"--output {options.output} is a file; give a folder.")
 
