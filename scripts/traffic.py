@@ -79,7 +79,7 @@ def count(config: configs.TwoTowerConfig, prepared: "Prepared", dimension: int) 
     """Every way to train at one dimension: bytes by part and what the device computes."""
     from tff_rec.simulation import traffic_study
 
-    records = []
+    records: list[dict[str, Any]] = []
     for way in traffic_study.ways(config, prepared, dimension):
         records.append({"dimension": dimension, "way": way.name, **parts(way.traffic), "total": way.traffic.total})
         records[-1] |= {"multiply_adds": way.compute.multiply_adds, "milliseconds": way.compute.milliseconds}
