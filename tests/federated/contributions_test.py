@@ -35,6 +35,20 @@ def total(run, users, grouping, objective=cases.FULL):
     return tf.nest.map_structure(lambda *parts: np.sum([part.numpy() for part in parts], axis=0), *sums)
 
 
+class IntegerSumTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.parameters(0, 1, 2, 3, 500)
+    def test_is_exact_at_the_ends_of_the_range(self, users):
+        for value in (2**31 - 1, -(2**31), 2**31 // 500, -7):
+            values = np.full([users, 2], value, np.int32)
+            found = tf.function(by_user.integer_sum, autograph=False)(tf.constant(values))
+            self.assertEqual(found.dtype, tf.int64)
+            self.assertAllEqual(found, [users * value] * 2)
+
+    def test_residues_wrap(self):
+        for word in (np.uint32, np.uint64):
+            self.assertAllEqual(by_user.integer_sum(tf.constant([[np.iinfo(word).max], [3]], word)), [2])
+
+
 class GroupingTest(cases.TwoTowerTestCase, parameterized.TestCase):
     @parameterized.named_parameters(
         ("full", cases.FULL, cases.bag, None, {"local_steps": 2, "learning_rate": 0.3}),
