@@ -145,6 +145,18 @@ class StudyTest(tf.test.TestCase):
         values = [folder.records()[cell.key]["metrics"]["rmse"]["value"] for cell in read.cells[:2]]
         self.assertAllClose(difference.value, values[1] - values[0])
 
+    def test_ratings_of_users_with_noise(self):
+        options = [
+            'clients = "users"',
+            'training = {weighting = "equal", row_clip_norm = 0.1, tower_clip_norm = 0.1, rounds = 1}',
+            'privacy = {mechanism = "gaussian", target_epsilon = 8.0}',
+        ]
+        row = f'{{method = "private", way = "federated", options = {{{", ".join(options)}}}}}'
+        _, folder, failed, printed = self._run('title = "t"\n' + RATINGS.format(path=self.path, rows=row, group=""))
+        self.assertEqual(failed, 0, printed)
+        [record] = folder.records().values()
+        self.assertBetween(record["epsilon"]["epsilon"], 7.9, 8.0)
+
     def test_what_is_done_stays_and_what_failed_or_is_deleted_is_done_again(self):
         text = self._ranking('{method = "popularity"}', '{method = "ease"}', '{method = "device-alone"}')
         with mock.patch.object(study_ranking.item_baselines, "candidates", side_effect=ValueError("no\nluck")):

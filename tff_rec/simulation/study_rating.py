@@ -24,6 +24,7 @@ from tff_rec.simulation import (
     tag_aware,
 )
 from tff_rec.simulation.config import CONFIG_FILE
+from tff_rec.simulation.privacy_config import PrivacyConfig
 from tff_rec.simulation.rating_config import TagAwareConfig
 from tff_rec.simulation.rating_preparation import PreparedRatings
 from tff_rec.simulation.rating_silos import Predict
@@ -80,8 +81,10 @@ def judge(cell: Cell, tuned: TunedPredictor) -> Judgement:
 
 @functools.lru_cache(maxsize=1)
 def _prepared(run: TagAwareConfig) -> PreparedRatings:
-    """With silos to judge by, also where the run has none."""
-    return rating_preparation.prepare(run if run.num_silos else dataclasses.replace(run, clients=_SILOS))
+    """With silos to judge by, also where the run has none: nothing is trained in those, and they add no noise."""
+    if run.num_silos:
+        return rating_preparation.prepare(run)
+    return rating_preparation.prepare(dataclasses.replace(run, clients=_SILOS, privacy=PrivacyConfig()))
 
 
 def _candidates(
