@@ -57,6 +57,8 @@ class CompareTest(absltest.TestCase):
     def test_wrong_input(self):
         self._refused("nowhere.toml", "--config", str(self.directory / "nowhere.toml"))
         self._refused("--model.depth", "--model.depth", "2")
+        unknown = ("--config", str(self.study), "--only", "popularity", "popular")
+        self._refused("study 'study' has no method 'popular'; choose of popularity.", *unknown)
         self.study.write_text(STUDY.replace("popularity", "guessing"))
         self._refused("table one has no way 'guessing'", "--config", str(self.study))
         self.study.write_text(STUDY.replace("data =", "dat ="))
@@ -78,6 +80,13 @@ class CompareTest(absltest.TestCase):
         self.assertIn("csv.loo-full.popularity.0 failed: ", printed)
         self.assertIn("nowhere.csv", printed)
         self.assertNotIn("Traceback", printed)
+
+    def test_only_some_methods(self):
+        self.study.write_text(STUDY.replace('"popularity"}', '"popularity"}, {method = "ease"}'))
+        _, printed, _ = self._run("--config", str(self.study), "--only", "ease")
+        self.assertIn("A study: 1 cells, of which 0 are done", printed)
+        self.assertIn("csv.loo-full.ease.0 failed: ", printed)
+        self.assertNotIn("popularity.0", printed)
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ class StudyTest(tf.test.TestCase):
         folder = study_folder.StudyFolder(self.directory / "out")
         folder.begin(read)
         printed = io.StringIO()
-        failed = study.run(read, folder, Console(file=printed, width=250))
+        failed = study.run(read.cells, folder, Console(file=printed, width=250))
         return read, folder, failed, printed.getvalue()
 
     def _ranking(self, *rows):

@@ -10,17 +10,17 @@ from rich.console import Console
 
 from tff_rec.errors import InputError
 from tff_rec.simulation import execution, study_cells, study_folder, study_ranking, study_rating
-from tff_rec.simulation.study_config import Cell, Study
+from tff_rec.simulation.study_config import Cell
 from tff_rec.simulation.study_folder import StudyFolder
 
 
-def run(study: Study, folder: StudyFolder, console: Console) -> int:
+def run(cells: Sequence[Cell], folder: StudyFolder, console: Console) -> int:
     """Runs the cells that have no result.
 
     Cells that judge one model, e.g. by two protocols, follow each other, so that it is trained once.
 
     Args:
-        study: The study.
+        cells: Of a study.
         folder: Holds its results.
         console: Where progress is shown.
 
@@ -31,11 +31,11 @@ def run(study: Study, folder: StudyFolder, console: Console) -> int:
     # Each model has its own optimizers, which TensorFlow takes for one that is traced again and again.
     tf.get_logger().setLevel(logging.ERROR)
     groups: dict[str, list[Cell]] = {}
-    for cell in study.cells:
+    for cell in cells:
         groups.setdefault(cell.fit_hash, []).append(cell)
     failed = 0
-    for cells in groups.values():
-        missing = [cell for cell in cells if not folder.is_done(cell)]
+    for group in groups.values():
+        missing = [cell for cell in group if not folder.is_done(cell)]
         if missing:
             failed += _run_cells(missing, folder, console)
     return failed

@@ -10,7 +10,7 @@ import hashlib
 import json
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tff_rec.errors import InputError
@@ -127,6 +127,17 @@ class Study:
     title: str
     tables: tuple[TableConfig, ...]
     cells: tuple[Cell, ...]
+
+    def cells_of(self, methods: Sequence[str]) -> tuple[Cell, ...]:
+        """The cells of some methods, of all where none is named.
+
+        Raises:
+            InputError: There is no such method.
+        """
+        known = list(dict.fromkeys(cell.row.method for cell in self.cells))
+        for method in (method for method in methods if method not in known):
+            raise InputError(f"study '{self.name}' has no method '{method}'; choose of {', '.join(known)}.")
+        return tuple(cell for cell in self.cells if not methods or cell.row.method in methods)
 
 
 def read_study(path: pathlib.Path, presets: pathlib.Path) -> Study:

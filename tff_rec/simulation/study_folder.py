@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import fcntl
 import functools
 import json
 import os
@@ -72,9 +73,11 @@ class StudyFolder:
         return record.get("status") == "done" and record.get("config_hash") == cell.config_hash
 
     def write(self, record: Record) -> None:
-        """Adds a cell's line, or puts it in the place of the cell's line before."""
-        lines = self.records() | {record["key"]: record}
-        write_text(self.results, "".join(json.dumps(line) + "\n" for line in lines.values()))
+        """Adds a cell's line, or puts it in the place of the cell's line before; others may write beside."""
+        with (self.path / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            lines = self.records() | {record["key"]: record}
+            write_text(self.results, "".join(json.dumps(line) + "\n" for line in lines.values()))
 
     def write_users(self, cell: Cell, values: np.ndarray, owners: np.ndarray) -> None:
         """Writes what a paired test needs.
