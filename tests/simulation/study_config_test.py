@@ -104,6 +104,12 @@ class CellsTest(_StudyTest):
         for other in ("ml-100k.loo-full.popularity.4", "ml-100k.loo-full.bag.3", "ml-100k.loo-99.ease.3"):
             self.assertNotEqual(full.fit_hash, self.cells[other].fit_hash)
 
+    def test_training_is_none_of_a_baselines_options(self):
+        other = {cell.key: cell for cell in self._read(STUDY.replace("rounds = 7", "rounds = 8")).cells}
+        for method, same in (("popularity", True), ("bag", False)):
+            key = f"ml-100k.loo-full.{method}.3"
+            self.assertEqual(self.cells[key].config_hash == other[key].config_hash, same)
+
     def test_labels_and_split(self):
         self.assertEqual(self.cells["ml-100k.loo-full.bag.3"].label, "the bag")
         self.assertEqual(self.cells["ml-100k.loo-99.ease.3"].label, "EASE")

@@ -56,6 +56,9 @@ _RATING_SETTINGS = (
     "silo.proximal",
 )
 
+_OF_TRAINING = ("training", "silo", "transport", "privacy", "penalties")
+"""Groups of options that only trained models have."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
@@ -102,6 +105,8 @@ class Cell:
     def fit_hash(self) -> str:
         """Of what decides the trained model: cells that share it are judgements of one model."""
         runs = [dataclasses.asdict(identity(run)) for _, run in self.choices]
+        if self.way not in TRAINED_WAYS:
+            runs = [{name: part for name, part in run.items() if name not in _OF_TRAINING} for run in runs]
         return _digest([self.way, self.row.grid, runs])
 
     @property
