@@ -69,10 +69,11 @@ class SimulationTest(tf.test.TestCase):
             self.assertIn(words, printed)
 
     def test_a_run_leaves_everything_it_says_and_a_resumed_one_the_same_metrics(self):
-        folder = self._run(SMALL, "unbroken")
+        averaging = dataclasses.replace(SMALL, training=dataclasses.replace(SMALL.training, averaging_rounds=2))
+        folder = self._run(averaging, "unbroken")
         self._check_everything_is_there(folder)
         unbroken = folder.records()
-        config = dataclasses.replace(SMALL, output=self.directory / "broken")
+        config = dataclasses.replace(averaging, output=self.directory / "broken")
         original = RunFolder.append
 
         def append_until_round_5(folder, record):

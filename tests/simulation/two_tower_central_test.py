@@ -28,6 +28,27 @@ class CentralTest(tf.test.TestCase):
     def _model(self, config, prepared):
         return assembly.build_model(config, len(prepared.vocabulary), prepared.item_features, prepared.popularity)
 
+    def test_running_means_are_of_all_rounds_and_federated_ones_the_same(self):
+        directory = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        config = dataclasses.replace(CONFIG, training=dataclasses.replace(CONFIG.training, averaging_rounds=2))
+        prepared = prepare(config)
+        model = self._model(config, prepared)
+        progress, after = two_tower_central.initial_progress(model), []
+        for _ in two_tower_central.train(config, prepared, model, progress):
+            after.append([weight.numpy() for weight in model.trainable_weights])
+        counts = np.array([0.5, 0.5**0.5, 1.0])
+        expected = [np.tensordot(counts / counts.sum(), np.stack(values), 1) for values in zip(*after, strict=True)]
+        other = self._model(config, prepared)
+        process = assembly.build_process(config, other)
+        federated = rounds.initial_progress(process, averaging=True)
+        list(rounds.train(config, prepared, other, process, federated, Checkpoints(directory)))
+        for by_hand, one, same, last in zip(
+            expected, progress.best_weights, federated.best_weights, after[-1], strict=True
+        ):
+            self.assertAllClose(one, by_hand, atol=1e-6)
+            self.assertAllClose(same, by_hand, atol=1e-6, rtol=1e-5)
+            self.assertNotAllClose(one, last, atol=1e-6)
+
     def test_equals_federated_training_of_one_local_step(self):
         directory = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
         for objective in ("full-softmax", "sampled-softmax"):

@@ -24,6 +24,7 @@ class Progress:
         best_score: Of `best_weights` on validation; larger is better.
         best_round: Rounds that had been done then.
         looks_since_best: Looks at validation since.
+        mean_weights: The running mean of the rounds' weights; empty where none is kept.
     """
 
     state: Any
@@ -32,6 +33,20 @@ class Progress:
     best_score: float = -math.inf
     best_round: int = 0
     looks_since_best: int = 0
+    mean_weights: list[np.ndarray] = dataclasses.field(default_factory=list)
+
+    def average(self, weights: list[np.ndarray], half_life: int) -> list[np.ndarray]:
+        """Brings the running mean up to date with the weights after the latest round, and returns it.
+
+        A round counts half as much as one `half_life` rounds later, and all count together 1, in the first rounds too:
+        Polyak and Juditsky 1992, with weights that fade. It reads nothing but models, so that privacy stays what it is.
+        """
+        kept = 0.5 ** (1 / half_life)
+        share = np.float32((1 - kept) / (1 - kept**self.rounds))
+        if not self.mean_weights:
+            self.mean_weights = weights
+        self.mean_weights = [mean + share * (now - mean) for mean, now in zip(self.mean_weights, weights, strict=True)]
+        return self.mean_weights
 
 
 class Checkpoints:
@@ -71,5 +86,6 @@ class Checkpoints:
             state=fields["state"],
             best_weights=fields["best_weights"],
             best_score=float(fields["best_score"]),
+            mean_weights=fields["mean_weights"],
             **numbers,
         )

@@ -100,6 +100,8 @@ class TrainingConfig:
         beta_2: Decay of their second moment.
         epsilon: Their adaptivity (tau in SpFedRec).
         decay_rounds: The learning rates halve every so many rounds; 0 keeps them.
+        averaging_rounds: What is judged and exported is a running mean of the weights, in which a round counts half as
+            much so many rounds later; 0 takes the weights as they are.
         aggregation: Plain mean; or of users' quantised values TFF's secure sum or a ring of secret shares (simulated).
         query_clip_norm: Bound on a device's query-tower update.
         item_clip_norm: Bound on a device's item gradients.
@@ -127,6 +129,7 @@ class TrainingConfig:
     beta_2: float = 0.98
     epsilon: float = 1e-7
     decay_rounds: int = 0
+    averaging_rounds: int = 0
     aggregation: Literal["plain", "secure", "ring"] = "plain"
     query_clip_norm: float | None = None
     item_clip_norm: float | None = None
@@ -285,6 +288,7 @@ class TwoTowerConfig(RunConfig):
             ("training.local-steps", training.local_steps, 1),
             ("training.negatives", training.negatives, 1),
             ("training.decay-rounds", training.decay_rounds, 0),
+            ("training.averaging-rounds", training.averaging_rounds, 0),
             ("training.ring-shares", training.ring_shares, 2),
             ("training.ring-size", training.ring_size, 3),
             ("transport.decoys", transport.decoys, 0),

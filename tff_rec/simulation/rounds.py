@@ -45,10 +45,11 @@ class Round:
     clip_norms: ClipNorms = dataclasses.field(default_factory=dict)
 
 
-def initial_progress(process: tff.learning.templates.LearningProcess) -> Progress:
-    """Nothing done yet."""
+def initial_progress(process: tff.learning.templates.LearningProcess, averaging: bool = False) -> Progress:
+    """Nothing done yet; with room for a running mean of weights or without."""
     state = process.initialize()
-    return Progress(state=state, best_weights=_weights(process, state))
+    weights = _weights(process, state)
+    return Progress(state=state, best_weights=weights, mean_weights=weights if averaging else [])
 
 
 def begin(
@@ -57,13 +58,14 @@ def begin(
     folder: RunFolder,
     console: Console,
     ledger: Ledger | None,
+    averaging: bool = False,
 ) -> tuple[Checkpoints, Progress]:
-    """Where a run begins: anew, or with --resume where its last checkpoint stands.
+    """Where a run begins: anew, or with --resume where its last checkpoint stands; arguments as elsewhere here.
 
     Raises:
         InputError: The checkpoint does not fit the process, or had another noise than the ledger's.
     """
-    checkpoints, progress = Checkpoints(folder.checkpoints), initial_progress(process)
+    checkpoints, progress = Checkpoints(folder.checkpoints), initial_progress(process, averaging)
     if config.resume:
         progress = checkpoints.restore(progress)
         folder.forget_after(progress.rounds)
@@ -107,9 +109,11 @@ def train(
         seconds = time.perf_counter() - began
         progress.state, progress.rounds = output.state, progress.rounds + 1
         done = progress.rounds == config.training.rounds
-        validation = None
+        weights, validation = _weights(process, progress.state), None
+        if config.training.averaging_rounds:
+            weights = progress.average(weights, config.training.averaging_rounds)
         if done or progress.rounds % config.evaluation.every == 0:
-            validation = look(config, prepared, model, _weights(process, progress.state), progress)
+            validation = look(config, prepared, model, weights, progress)
         loss, dropped = output.metrics["finalizer"]["loss"], 0
         if config.transport.minimum_requesters > 1:
             dropped = int(output.metrics["aggregator"]["dropped_rows"])

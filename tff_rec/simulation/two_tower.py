@@ -64,7 +64,9 @@ def _train(
 ) -> tuple[TwoTower, Progress]:
     model = assembly.build_model(config, len(prepared.vocabulary), prepared.item_features, prepared.popularity)
     process = assembly.build_process(config, model, ledger)
-    checkpoints, progress = rounds.begin(config, process, folder, console, ledger)
+    checkpoints, progress = rounds.begin(
+        config, process, folder, console, ledger, averaging=config.training.averaging_rounds > 0
+    )
     traffic = assembly.traffic(config, model, prepared.store.lengths()[prepared.trainable_users])
     shown = display.RoundDisplay(
         console, config.training.rounds, progress.rounds, config.training.clients_per_round, traffic.describe()

@@ -46,9 +46,12 @@ def train(config: TwoTowerConfig, prepared: Prepared, model: TwoTower, progress:
             tower.step(own)
         progress.rounds += 1
         seconds, validation = time.perf_counter() - began, None
+        values = judged = [value.numpy() for value in weights]
+        if training.averaging_rounds:
+            judged = progress.average(values, training.averaging_rounds)
         if progress.rounds == training.rounds or progress.rounds % config.evaluation.every == 0:
-            values = [value.numpy() for value in weights]
-            validation = rounds.look(config, prepared, model, values, progress)
+            validation = rounds.look(config, prepared, model, judged, progress)
+            rounds.assign(model, values)
         yield Round(progress.rounds, float(losses / weight), seconds, validation)
 
 
