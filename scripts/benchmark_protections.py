@@ -31,7 +31,7 @@ class Options:
         json: Print one line of JSON and nothing else.
     """
 
-    config: pathlib.Path = PRESETS / "ml-1m.toml"
+    config: pathlib.Path = PRESETS / "ml-1m-private.toml"
     path: pathlib.Path | None = None
     cohort: int = 1000
     rounds: int = 5
