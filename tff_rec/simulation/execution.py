@@ -10,10 +10,11 @@ with no cryptography in it.
 
 import atexit
 import contextlib
-import ctypes
+import os
 import pathlib
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from types import FrameType
@@ -23,13 +24,13 @@ import grpc
 import portpicker
 import tensorflow_federated as tff
 
-_PR_SET_PDEATHSIG = 1
+from tff_rec.simulation import worker_launcher
+
 _START_SECONDS = 60.0
 _TRIES = 3
 _MESSAGE_BYTES = 2_000_000_000
 
 _worker: subprocess.Popen[bytes] | None = None
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def start() -> None:
@@ -87,19 +88,13 @@ def end_on_signals() -> None:
 
 def _start_worker(port: int) -> subprocess.Popen[bytes]:
     binary = pathlib.Path(tff.__file__).parent / "data" / "worker_binary"
+    worker = [str(binary), f"--port={port}", "--max_concurrent_computation_calls=-1"]
     return subprocess.Popen(
-        [str(binary), f"--port={port}", "--max_concurrent_computation_calls=-1"],
+        [sys.executable, "-I", "-S", worker_launcher.__file__, str(os.getpid()), *worker],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        preexec_fn=_die_with_parent,
     )
-
-
-def _die_with_parent() -> None:
-    """Runs in the child: the kernel kills it when Python dies, even of SIGKILL. Ctrl-C reaches Python alone."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _connect(
