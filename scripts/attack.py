@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from tff_rec import cli
 from tff_rec.cli import DataOptions
 from tff_rec.errors import InputError
+from tff_rec.simulation.option_checks import check_whole_numbers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,9 +79,7 @@ def main(options: AttackOptions) -> None:
 def check(options: AttackOptions) -> None:
     """Raises InputError for options that make no sense, before anything is read or written."""
     least = {"seed": 0, "users": 0, "rounds": 1, "cohort": 10, "max_length": 2, "dimension": 2}
-    for name, smallest in least.items():
-        if getattr(options, name) < smallest:
-            raise InputError(f"--{name.replace('_', '-')} is {getattr(options, name)}; give {smallest} or more.")
+    check_whole_numbers((name.replace("_", "-"), getattr(options, name), smallest) for name, smallest in least.items())
     if 0 < options.users < options.cohort:
         raise InputError(f"--users is {options.users}, fewer than the --cohort of {options.cohort}; give as many.")
     for size in options.ring_sizes:

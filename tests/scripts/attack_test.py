@@ -22,9 +22,7 @@ class AttackTest(absltest.TestCase):
             (("--ring-sizes", 10, 41), "--ring-sizes has 41; give 3 or more, and no more than the --cohort of 40"),
             (("--data.source", "x"), "no data source 'x'"),
         ):
-            result = run("--output", self.output, *arguments)
-            self.assertEqual((result.returncode, result.stderr.count("\n")), (2, 1), result.stderr)
-            self.assertIn(words, result.stderr)
+            script_cases.assert_refused(self, run("--output", self.output, *arguments), words)
         self.assertFalse(self.output.exists())
 
 

@@ -42,10 +42,7 @@ class BenchmarkProtectionsTest(absltest.TestCase):
             (("--rounds", "0"), "--rounds is 0"),
             (("--config", "nowhere.toml"), "no configuration file nowhere.toml"),
         ):
-            result = run(*arguments)
-            self.assertEqual(result.returncode, 2)
-            self.assertIn(words, result.stderr)
-            self.assertLen(result.stderr.splitlines(), 1)
+            script_cases.assert_refused(self, run(*arguments), words)
 
 
 if __name__ == "__main__":

@@ -31,10 +31,7 @@ class BenchmarkTest(absltest.TestCase):
 
     def test_refuses_in_one_sentence(self):
         for arguments, words in ((("--cohort", "0"), "--cohort is 0"), (("--data.source", "nope"), "'nope'")):
-            result = run(*arguments)
-            self.assertEqual(result.returncode, 2)
-            self.assertIn(words, result.stderr)
-            self.assertLen(result.stderr.splitlines(), 1)
+            script_cases.assert_refused(self, run(*arguments), words)
 
 
 if __name__ == "__main__":

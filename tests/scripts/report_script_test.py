@@ -30,9 +30,7 @@ class ReportScriptTest(absltest.TestCase):
             ((), "required"),
             ((self.folder,), "There is no study in"),
         ):
-            result = run(*arguments)
-            self.assertEqual((result.returncode, result.stderr.count("\n")), (2, 1), result.stderr)
-            self.assertIn(words, result.stderr)
+            script_cases.assert_refused(self, run(*arguments), words)
         self.assertEmpty(list(self.folder.iterdir()))
 
 

@@ -4,6 +4,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import unittest
 
 SCRIPTS = pathlib.Path(__file__).parents[2] / "scripts"
 
@@ -17,3 +18,9 @@ def run(script: str, *arguments: object, **environment: str) -> subprocess.Compl
         timeout=600,
         env={**os.environ, "PYTHONPATH": str(SCRIPTS.parent), **environment},
     )
+
+
+def assert_refused(test: unittest.TestCase, result: subprocess.CompletedProcess[str], words: str) -> None:
+    """The script ended with 2 and one line of standard error, which has the words."""
+    test.assertEqual((result.returncode, len(result.stderr.splitlines())), (2, 1), result.stderr)
+    test.assertIn(words, result.stderr)

@@ -35,8 +35,8 @@ class Progress:
     looks_since_best: int = 0
     mean_weights: list[np.ndarray] = dataclasses.field(default_factory=list)
 
-    def average(self, weights: list[np.ndarray], half_life: int) -> list[np.ndarray]:
-        """Brings the running mean up to date with the weights after the latest round, and returns it.
+    def average(self, weights: list[np.ndarray], half_life: int) -> None:
+        """Brings the running mean up to date with the weights after the latest round.
 
         A round counts half as much as one `half_life` rounds later, and all count together 1, in the first rounds too:
         Polyak and Juditsky 1992, with weights that fade. It reads nothing but models, so that privacy stays what it is.
@@ -46,7 +46,6 @@ class Progress:
         if not self.mean_weights:
             self.mean_weights = weights
         self.mean_weights = [mean + share * (now - mean) for mean, now in zip(self.mean_weights, weights, strict=True)]
-        return self.mean_weights
 
 
 class Checkpoints:

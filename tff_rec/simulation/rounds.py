@@ -60,7 +60,9 @@ def begin(
     ledger: Ledger | None,
     averaging: bool = False,
 ) -> tuple[Checkpoints, Progress]:
-    """Where a run begins: anew, or with --resume where its last checkpoint stands; arguments as elsewhere here.
+    """Where a run begins: anew, or with --resume where its last checkpoint stands.
+
+    With averaging it has room for a running mean of weights.
 
     Raises:
         InputError: The checkpoint does not fit the process, or had another noise than the ledger's.
@@ -109,11 +111,12 @@ def train(
         seconds = time.perf_counter() - began
         progress.state, progress.rounds = output.state, progress.rounds + 1
         done = progress.rounds == config.training.rounds
-        weights, validation = _weights(process, progress.state), None
+        validation = None
         if config.training.averaging_rounds:
-            weights = progress.average(weights, config.training.averaging_rounds)
+            progress.average(_weights(process, progress.state), config.training.averaging_rounds)
         if done or progress.rounds % config.evaluation.every == 0:
-            validation = look(config, prepared, model, weights, progress)
+            judged = progress.mean_weights or _weights(process, progress.state)
+            validation = look(config, prepared, model, judged, progress)
         loss, dropped = output.metrics["finalizer"]["loss"], 0
         if config.transport.minimum_requesters > 1:
             dropped = int(output.metrics["aggregator"]["dropped_rows"])

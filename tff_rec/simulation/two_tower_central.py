@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
@@ -23,7 +24,7 @@ from tff_rec.simulation.rounds import Round
 
 def initial_progress(model: TwoTower) -> Progress:
     """Nothing done yet."""
-    return Progress(state=None, best_weights=[weight.numpy() for weight in model.trainable_weights])
+    return Progress(state=None, best_weights=_values(model.trainable_weights))
 
 
 def train(config: TwoTowerConfig, prepared: Prepared, model: TwoTower, progress: Progress) -> Iterator[Round]:
@@ -46,13 +47,17 @@ def train(config: TwoTowerConfig, prepared: Prepared, model: TwoTower, progress:
             tower.step(own)
         progress.rounds += 1
         seconds, validation = time.perf_counter() - began, None
-        values = judged = [value.numpy() for value in weights]
         if training.averaging_rounds:
-            judged = progress.average(values, training.averaging_rounds)
+            progress.average(_values(weights), training.averaging_rounds)
         if progress.rounds == training.rounds or progress.rounds % config.evaluation.every == 0:
-            validation = rounds.look(config, prepared, model, judged, progress)
+            values = _values(weights)
+            validation = rounds.look(config, prepared, model, progress.mean_weights or values, progress)
             rounds.assign(model, values)
         yield Round(progress.rounds, float(losses / weight), seconds, validation)
+
+
+def _values(weights: list[tf.Variable]) -> list[np.ndarray]:
+    return [weight.numpy() for weight in weights]
 
 
 class _Tower:
