@@ -24,9 +24,9 @@ class SamplerTest(tf.test.TestCase):
         weights = rng.random(ITEMS) + 0.5
         self.probabilities = (weights / weights.sum()).astype(np.float32)
         self.samplers = {
-            "uniform": objectives.SampledSoftmax(objectives.dot_similarity(), 4),
-            "weighted": objectives.SampledSoftmax(objectives.dot_similarity(), 4, self.probabilities),
-            "own items": objectives.SampledSoftmax(objectives.dot_similarity(), 4, pairs=objectives.own_items),
+            "uniform": objectives.SampledSoftmax(1.0, 4),
+            "weighted": objectives.SampledSoftmax(1.0, 4, self.probabilities),
+            "own items": objectives.SampledSoftmax(1.0, 4, pairs=objectives.own_items),
         }
 
     def _counts(self, sampler):
@@ -43,7 +43,7 @@ class SamplerTest(tf.test.TestCase):
                 return tf.concat([block["history"], [[4, 2, -1]]], axis=1)
 
         seeds = [np.zeros(1, np.int32)] * 3
-        counts = never_drawn.count_negatives(Fixed(objectives.dot_similarity()), np.zeros((1, 1), np.int32), seeds, 5)
+        counts = never_drawn.count_negatives(Fixed(1.0), np.zeros((1, 1), np.int32), seeds, 5)
         self.assertAllEqual(counts, [[0, 0, 3, 0, 3]])
 
     def test_history_is_never_a_negative(self):

@@ -140,26 +140,26 @@ class TwoTowerTest(tf.test.TestCase):
         self.held_out = _items(*[np.setdiff1d(np.arange(50), history)[0] for history in self.histories])
         self.held_out[3] = -1
 
-    def _model(self, tower, similarity):
+    def _model(self, tower, temperature):
         features = (self.rng.integers(0, 6, (50, 2)), np.ones((50, 2)))
-        candidates = candidate_tower.CandidateTower(50, 6, 8, stddev=1.0)
-        return two_tower.TwoTower(tower, candidates, *features, objectives.FullSoftmax(similarity))
+        candidates = candidate_tower.CandidateTower(50, 6, 8, unit_norm=tower.unit_norm, stddev=1.0)
+        return two_tower.TwoTower(tower, candidates, *features, objectives.FullSoftmax(temperature))
 
     def _by_hand(self, model, max_length):
         """One user at a time, by the model's own functions."""
         table = model.candidate_embeddings()
         for history in self.histories:
             block = np.append(history, -1)[np.newaxis, -max_length - 1 :]
-            queries = model.query_embeddings(tf.constant(block, tf.int32), table)[:, tf.newaxis]
-            yield model.objective.similarity.scores(queries, table).numpy()[0]
+            queries = model.query_embeddings(tf.constant(block, tf.int32), table)
+            yield queries.numpy() @ table.numpy().T / model.objective.temperature
 
     def test_agrees_with_one_user_at_a_time(self):
         towers = (
-            (query_towers.BagQueryTower(8), objectives.dot_similarity(2.0)),
-            (query_towers.AttentionQueryTower(8, max_length=6), objectives.cosine_similarity()),
+            (query_towers.BagQueryTower(8), 2.0),
+            (query_towers.AttentionQueryTower(8, max_length=6, unit_norm=True), 0.1),
         )
-        for tower, similarity in towers:
-            model = self._model(tower, similarity)
+        for tower, temperature in towers:
+            model = self._model(tower, temperature)
             by_hand = list(self._by_hand(model, 5))
             expected = [
                 ranking.rank_of_held_out(scores, self.held_out[[user]], [self.histories[user]])[0]
@@ -176,7 +176,7 @@ class TwoTowerTest(tf.test.TestCase):
 
     def test_leaves_out_items_older_than_max_length(self):
         """The held-out item is the only one outside the history: its rank is 1, however few items the query reads."""
-        model = self._model(query_towers.BagQueryTower(8), objectives.dot_similarity())
+        model = self._model(query_towers.BagQueryTower(8), 1.0)
         metrics = ranking.evaluate_two_tower(model, [np.arange(1, 50, dtype=np.int32)], _items(0), max_length=2)
         self.assertEqual((metrics.hit_rate_10, metrics.mrr, metrics.users), (1, 1, 1))
 
@@ -189,7 +189,7 @@ class TwoTowerTest(tf.test.TestCase):
                 calls.append(args)
                 return super().query(*args)
 
-        model = self._model(Counting(8), objectives.dot_similarity())
+        model = self._model(Counting(8), 1.0)
         ranking.two_tower_ranks(model, self.histories, self.held_out, max_length=40, batch_users=3)
         self.assertLen(calls, 1)
 

@@ -23,7 +23,7 @@ def _model(**options):
         CandidateTower(ITEMS, FEATURES, DIMENSION),
         np.zeros([ITEMS, 1], np.int32),
         np.ones([ITEMS, 1], np.float32),
-        objectives.FullSoftmax(objectives.dot_similarity()),
+        objectives.FullSoftmax(),
     )
 
 

@@ -231,7 +231,7 @@ def _block(users, seed):
 @pytest.mark.usefixtures("execution_context")
 class ProcessTest(tf.test.TestCase):
     def _process(self, aggregator, objective=None):
-        objective = objective or objectives.FullSoftmax(objectives.dot_similarity())
+        objective = objective or objectives.FullSoftmax()
         model = _model(objective)
         training = contributions.LocalTraining(
             model.query_tower, objective, two_tower.by_positives, query_clip_norm=2.0, item_clip_norm=2.0
@@ -280,7 +280,7 @@ class ProcessTest(tf.test.TestCase):
         self.assertAllClose(mean["loss"], 32.0 * 2.0**-20, rtol=1e-6)
 
     def test_rows_of_a_users_own_choice_are_refused(self):
-        sampled = objectives.SampledSoftmax(objectives.dot_similarity(), 2)
+        sampled = objectives.SampledSoftmax(1.0, 2)
         with self.assertRaisesRegex(ValueError, "all 12 items; train on the whole table"):
             self._process(ring_aggregator.ring_mean(2.0, 2.0, 8.0, ITEMS), sampled)
 

@@ -30,7 +30,7 @@ def hand_model() -> two_tower.TwoTower:
         CandidateTower(3, 1, 1),
         np.zeros([3, 1], np.int32),
         np.array([[2.0], [0.0], [1.0]], np.float32),
-        objectives.FullSoftmax(objectives.dot_similarity()),
+        objectives.FullSoftmax(),
     )
     for weight in query_tower.trainable_weights:
         weight.assign(tf.zeros_like(weight))
@@ -171,7 +171,7 @@ class TypesTest(tf.test.TestCase):
 
             def block_sum(sent, block, encode=encode):
                 training = cases.training(self.model)
-                received = contributions.ReceivedItems(cases.NUM_ITEMS, sent["items"])
+                received = contributions.ReceivedItems(3, sent["items"])
                 return contributions.block_sum(training, encode, sent["query"], received, block)
 
             blocks_type = stages.block_type(self.model)

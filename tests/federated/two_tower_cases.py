@@ -15,14 +15,12 @@ from tff_rec.models.candidate_tower import CandidateTower
 
 NUM_ITEMS = 12
 DIMENSION = 4
-FULL = objectives.FullSoftmax(objectives.dot_similarity(0.5))
-SAMPLED = objectives.SampledSoftmax(objectives.cosine_similarity(0.2), 3)
-OWN_ITEMS = objectives.SampledSoftmax(objectives.dot_similarity(0.5), 2, pairs=objectives.own_items)
-CORRECTED = objectives.SampledSoftmax(
-    objectives.dot_similarity(), 3, np.arange(1, NUM_ITEMS + 1, dtype=np.float32) / 78.0
-)
+FULL = objectives.FullSoftmax(0.5)
+SAMPLED = objectives.SampledSoftmax(0.2, 3)
+OWN_ITEMS = objectives.SampledSoftmax(0.5, 2, pairs=objectives.own_items)
+CORRECTED = objectives.SampledSoftmax(1.0, 3, np.arange(1, NUM_ITEMS + 1, dtype=np.float32) / 78.0)
 REQUESTED = requested_softmax.RequestedSoftmax(
-    objectives.dot_similarity(0.5), NUM_ITEMS, np.arange(1, NUM_ITEMS + 1, dtype=np.float32) / 78.0, fresh_rows=4
+    0.5, NUM_ITEMS, np.arange(1, NUM_ITEMS + 1, dtype=np.float32) / 78.0, fresh_rows=4
 )
 LENGTHS = (6, 1, 4, 0, 2, 5, 3)
 GROUPINGS = {
@@ -38,15 +36,21 @@ def bag(dropout: float = 0.0) -> query_towers.QueryTower:
 
 
 def attention(dropout: float = 0.0) -> query_towers.QueryTower:
-    return query_towers.AttentionQueryTower(DIMENSION, max_length=8, num_blocks=1, num_heads=2, dropout=dropout, seed=3)
+    """One that scores by cosine; see `model`."""
+    return query_towers.AttentionQueryTower(
+        DIMENSION, max_length=8, num_blocks=1, num_heads=2, dropout=dropout, unit_norm=True, seed=3
+    )
 
 
 def model(objective: objectives.Objective, query_tower: query_towers.QueryTower | None = None) -> two_tower.TwoTower:
-    """Both towers with every optional part, weights far from zero."""
+    """Both towers with every optional part, weights far from zero; item vectors have length 1 if queries do."""
     generator = np.random.default_rng(5)
-    candidate_tower = CandidateTower(NUM_ITEMS, 5, DIMENSION, hidden=3, se_ratio=2, stddev=0.5, seed=4)
+    query_tower = query_tower or bag()
+    candidate_tower = CandidateTower(
+        NUM_ITEMS, 5, DIMENSION, hidden=3, se_ratio=2, unit_norm=query_tower.unit_norm, stddev=0.5, seed=4
+    )
     built = two_tower.TwoTower(
-        query_tower or bag(),
+        query_tower,
         candidate_tower,
         generator.integers(0, 5, [NUM_ITEMS, 3]),
         generator.uniform(0.0, 1.0, [NUM_ITEMS, 3]),

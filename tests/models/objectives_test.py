@@ -32,10 +32,6 @@ def softmax_loss(scores, target):
     return float(np.log(np.sum(np.exp(scores - scores.max()))) + scores.max() - scores[target])
 
 
-def unit(vectors):
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
-
-
 class UncorrectedSoftmax(objectives.SampledSoftmax):
     """Draws by probabilities and forgets that it did."""
 
@@ -44,12 +40,8 @@ class UncorrectedSoftmax(objectives.SampledSoftmax):
 
 
 class FullSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
-    @parameterized.named_parameters(
-        ("dot", objectives.dot_similarity(0.7), lambda vectors: vectors, 0.7),
-        ("cosine", objectives.cosine_similarity(0.2), unit, 0.2),
-    )
-    def test_equals_numpy(self, similarity, normalise, temperature):
-        objective, built, vectors = objectives.FullSoftmax(similarity), tower(), table()
+    def test_equals_numpy(self):
+        objective, built, vectors = objectives.FullSoftmax(0.7), tower(), table()
         losses = objectives.mean_losses(
             objective, built, layers.own_weights(built), tf.constant(vectors), BLOCK, None, None
         )
@@ -58,7 +50,7 @@ class FullSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
             history = row[row >= 0]
             each = (
                 [
-                    softmax_loss(normalise(query) @ normalise(vectors).T / temperature, positive)
+                    softmax_loss(query @ vectors.T / 0.7, positive)
                     for query, positive in zip(queries_of(built, vectors, history)[:-1], history[1:], strict=True)
                 ]
                 if len(history)
@@ -68,7 +60,7 @@ class FullSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(losses, expected, atol=1e-5)
 
     def test_own_items_equals_numpy(self):
-        objective = objectives.FullSoftmax(objectives.dot_similarity(), pairs=objectives.own_items)
+        objective = objectives.FullSoftmax(pairs=objectives.own_items)
         built, vectors = tower(), table()
         losses = objectives.mean_losses(
             objective, built, layers.own_weights(built), tf.constant(vectors), BLOCK, None, None
@@ -86,7 +78,7 @@ class SampledSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
         ("corrected", objectives.next_items, np.arange(1, ITEMS + 1, dtype=np.float32) / 45),
     )
     def test_equals_numpy(self, pairs, probabilities):
-        objective = objectives.SampledSoftmax(objectives.dot_similarity(0.5), 3, probabilities, pairs)
+        objective = objectives.SampledSoftmax(0.5, 3, probabilities, pairs)
         built, vectors = tower(), table()
         rows = objective.rows(BLOCK, ITEMS)
         picked = tf.gather(vectors, tf.maximum(rows, 0))
@@ -105,7 +97,7 @@ class SampledSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
             self.assertAllClose(losses[user], np.mean(each) if each else 0.0, atol=1e-5)
 
     def test_rows_are_the_history_then_negatives_outside_it(self):
-        objective = objectives.SampledSoftmax(objectives.dot_similarity(), 50)
+        objective = objectives.SampledSoftmax(1.0, 50)
         rows = objective.rows(BLOCK, ITEMS).numpy()
         self.assertAllEqual(rows[:, :4], HISTORY)
         for row, history in zip(rows, HISTORY, strict=True):
@@ -116,7 +108,7 @@ class SampledSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
                 self.assertEqual(set(negatives[negatives >= 0]), set(range(ITEMS)) - set(history))
 
     def test_rows_do_not_depend_on_padding_or_neighbours(self):
-        objective = objectives.SampledSoftmax(objectives.dot_similarity(), 3)
+        objective = objectives.SampledSoftmax(1.0, 3)
         long = objective.rows(BLOCK, ITEMS).numpy()[1, 4:].reshape(3, 4)
         block = {"history": tf.constant(HISTORY[1:2, :2]), "seed": SEEDS[1:2]}
         short = objective.rows(block, ITEMS).numpy()[0, 2:].reshape(3, 2)
@@ -124,7 +116,7 @@ class SampledSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_negatives_follow_their_probabilities(self):
         probabilities = np.array([0, 0, 0, 0.1, 0.2, 0.3, 0.4, 0, 0], np.float32)
-        objective = objectives.SampledSoftmax(objectives.dot_similarity(), 2000, probabilities)
+        objective = objectives.SampledSoftmax(1.0, 2000, probabilities)
         rows = objective.rows({"history": tf.constant([[0, 1]]), "seed": SEEDS[:1]}, ITEMS).numpy()[0, 2:]
         counts = np.bincount(rows[rows >= 0], minlength=ITEMS) / np.sum(rows >= 0)
         self.assertAllClose(counts, probabilities, atol=0.04)
@@ -157,19 +149,18 @@ class SampledSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
             scores = tf.linalg.matvec(tf.gather(vectors, [0, 1, 2, 4, 5, 6, 7, 8]), query)
             loss = tf.reduce_logsumexp(scores) - scores[4]
         full = tf.convert_to_tensor(tape.gradient(loss, vectors)).numpy()
-        similarity = objectives.dot_similarity()
-        corrected = gradient(objectives.SampledSoftmax(similarity, 400, probabilities))
-        uncorrected = gradient(UncorrectedSoftmax(similarity, 400, probabilities))
+        corrected = gradient(objectives.SampledSoftmax(1.0, 400, probabilities))
+        uncorrected = gradient(UncorrectedSoftmax(1.0, 400, probabilities))
         self.assertLess(np.abs(corrected - full).max(), 0.05 * np.abs(full).max())
         self.assertGreater(np.abs(uncorrected - full).max(), 0.1 * np.abs(full).max())
 
 
 class GradientTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.named_parameters(
-        ("full", objectives.FullSoftmax(objectives.cosine_similarity(0.5))),
-        ("full_own", objectives.FullSoftmax(objectives.dot_similarity(), objectives.own_items)),
-        ("sampled", objectives.SampledSoftmax(objectives.cosine_similarity(0.5), 3)),
-        ("sampled_own", objectives.SampledSoftmax(objectives.dot_similarity(), 3, pairs=objectives.own_items)),
+        ("full", objectives.FullSoftmax(0.5)),
+        ("full_own", objectives.FullSoftmax(pairs=objectives.own_items)),
+        ("sampled", objectives.SampledSoftmax(0.5, 3)),
+        ("sampled_own", objectives.SampledSoftmax(1.0, 3, pairs=objectives.own_items)),
     )
     def test_equals_finite_differences(self, objective):
         built = tower()
@@ -187,22 +178,11 @@ class GradientTest(tf.test.TestCase, parameterized.TestCase):
             self.assertAllClose(one, other, atol=2e-2, rtol=2e-2)
 
 
-class SimilarityTest(tf.test.TestCase):
-    def test_scores_of_a_table_and_of_rows(self):
-        queries, vectors = table(1)[np.newaxis, :3], table(2)
-        for similarity, expected in (
-            (objectives.dot_similarity(0.5), queries @ vectors.T / 0.5),
-            (objectives.cosine_similarity(0.1), unit(queries) @ unit(vectors).T / 0.1),
-        ):
-            self.assertAllClose(similarity.scores(queries, vectors), expected, rtol=1e-4)
-            self.assertAllClose(similarity.scores(queries, vectors[np.newaxis]), expected, rtol=1e-4)
-            prepared = similarity.prepare_queries(queries) @ tf.transpose(similarity.normalise(vectors))
-            self.assertAllClose(prepared, expected, rtol=1e-4)
-
+class NumPositivesTest(tf.test.TestCase):
     def test_number_of_predictions(self):
-        objective = objectives.FullSoftmax(objectives.dot_similarity())
+        objective = objectives.FullSoftmax()
         self.assertAllEqual(objective.num_positives(tf.constant(HISTORY)), [3, 1, 0, 0])
-        own = objectives.FullSoftmax(objectives.dot_similarity(), objectives.own_items)
+        own = objectives.FullSoftmax(pairs=objectives.own_items)
         self.assertAllEqual(own.num_positives(tf.constant(HISTORY)), [4, 2, 1, 0])
 
 

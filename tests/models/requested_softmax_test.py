@@ -11,7 +11,7 @@ HISTORY = np.array([[3, 1, 4], [5, 2, -1], [7, -1, -1], [-1, -1, -1]], np.int32)
 DECOYS = np.array([[8, 0, 9], [20, 21, -1], [11, -1, -1], [-1, -1, -1]], np.int32)
 BLOCK = {"history": tf.constant(HISTORY), "seed": tf.constant([1, 2, 3, 4]), "decoys": tf.constant(DECOYS)}
 PROBABILITIES = (np.arange(1, ITEMS + 1) / (ITEMS * (ITEMS + 1) / 2)).astype(np.float32)
-SIMILARITY = objectives.dot_similarity(0.5)
+TEMPERATURE = 0.5
 
 
 def tower():
@@ -43,7 +43,7 @@ class RequestedSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters((None, 0), (None, 6), (PROBABILITIES, 0), (PROBABILITIES, 6))
     def test_equals_numpy(self, probabilities, fresh_rows):
         """A negative counts one over the probability that it is a decoy or a fresh row."""
-        objective = requested_softmax.RequestedSoftmax(SIMILARITY, ITEMS, probabilities, fresh_rows)
+        objective = requested_softmax.RequestedSoftmax(TEMPERATURE, ITEMS, probabilities, fresh_rows)
         vectors, rows, built = table(), objective.rows(BLOCK, ITEMS).numpy(), tower()
         built.build()
         result = losses(objective, BLOCK, tf.constant(vectors))
@@ -63,7 +63,7 @@ class RequestedSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllEqual(result[2:], [0.0, 0.0])
 
     def test_rows_name_every_item_once_and_begin_with_history_and_decoys(self):
-        objective = requested_softmax.RequestedSoftmax(SIMILARITY, ITEMS, None, 40)
+        objective = requested_softmax.RequestedSoftmax(TEMPERATURE, ITEMS, None, 40)
         rows = objective.rows(BLOCK, ITEMS).numpy()
         self.assertAllEqual(rows[:, :6], np.concatenate([HISTORY, DECOYS], axis=1))
         for row in rows:
@@ -71,7 +71,7 @@ class RequestedSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
             self.assertGreater(np.sum(row[6:] >= 0), 5)
 
     def test_fresh_rows_change_with_the_seed_and_not_with_neighbours_or_padding(self):
-        objective = requested_softmax.RequestedSoftmax(SIMILARITY, ITEMS, None, 12)
+        objective = requested_softmax.RequestedSoftmax(TEMPERATURE, ITEMS, None, 12)
         rows = objective.rows(BLOCK, ITEMS).numpy()
         alone = {name: value[1:2, :2] if name != "seed" else value[1:2] for name, value in BLOCK.items()}
         self.assertAllEqual(objective.rows(alone, ITEMS)[0, 4:], rows[1, 6:])
@@ -93,12 +93,12 @@ class RequestedSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
             "seed": tf.range(users),
             "decoys": tf.constant(np.argsort(keys, axis=1)[:, :per_user].astype(np.int32)),
         }
-        objective = requested_softmax.RequestedSoftmax(SIMILARITY, ITEMS, probabilities, 10)
+        objective = requested_softmax.RequestedSoftmax(TEMPERATURE, ITEMS, probabilities, 10)
         vectors = tf.constant(0.3 * table())
         estimate = np.mean(np.exp(losses(objective, block, vectors).numpy()))
-        full = losses(objectives.FullSoftmax(SIMILARITY), {"history": block["history"][:1]}, vectors)
+        full = losses(objectives.FullSoftmax(TEMPERATURE), {"history": block["history"][:1]}, vectors)
         self.assertAllClose(estimate, np.exp(full[0]), rtol=0.04)
-        unweighted = requested_softmax.RequestedSoftmax(SIMILARITY, per_user, None, 10)
+        unweighted = requested_softmax.RequestedSoftmax(TEMPERATURE, per_user, None, 10)
         naive = np.mean(np.exp(losses(unweighted, block | {"seed": tf.range(users)}, vectors).numpy()))
         self.assertGreater(abs(naive - np.exp(full[0])), 0.2 * np.exp(full[0]))
 

@@ -100,7 +100,7 @@ class QueryTowerTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.named_parameters(*TOWERS)
     def test_config_round_trips(self, build):
-        tower = build(dropout=0.3, seed=7, name="device")
+        tower = build(dropout=0.3, unit_norm=True, seed=7, name="device")
         rebuilt = type(tower).from_config(tower.get_config())
         self.assertEqual(rebuilt.get_config(), tower.get_config())
         tower.build()
@@ -109,6 +109,13 @@ class QueryTowerTest(tf.test.TestCase, parameterized.TestCase):
             self.assertAllEqual(one, other)
         vectors, mask = inputs(6)
         self.assertAllEqual(tower((vectors, mask)), rebuilt((vectors, mask)))
+
+    @parameterized.named_parameters(*TOWERS)
+    def test_unit_norm_keeps_the_direction_of_queries(self, build):
+        queries, units = (tower(inputs(6)).numpy() for tower in (build(), build(unit_norm=True)))
+        lengths = np.linalg.norm(queries, axis=-1, keepdims=True)
+        self.assertNotAllClose(lengths, np.ones_like(lengths), atol=0.1)
+        self.assertAllClose(units, queries / lengths, atol=1e-5)
 
     def test_bag_by_hand(self):
         """Half-life 1: after (v0, v1) v0 counts half, so (v0/2 + v1) / 1.5; the MLP's last kernel is 0."""
@@ -146,8 +153,14 @@ class CandidateTowerTest(tf.test.TestCase):
         hidden = np.maximum(plain @ tensors["hidden/kernel"].numpy(), 0.0)
         self.assertAllClose(first, plain + hidden @ tensors["output/kernel"].numpy(), atol=1e-5)
 
+    def test_unit_norm_keeps_the_direction_of_vectors(self):
+        options = {"hidden": 5, "se_ratio": 2, "stddev": 1.0}
+        vectors = CandidateTower(3, 3, 4, **options)(self.FEATURES).numpy()
+        units = CandidateTower(3, 3, 4, unit_norm=True, **options)(self.FEATURES)
+        self.assertAllClose(units, vectors / np.linalg.norm(vectors, axis=1, keepdims=True), atol=1e-5)
+
     def test_config_round_trips(self):
-        tower = CandidateTower(3, 3, 4, hidden=5, se_ratio=2, stddev=0.3, seed=9)
+        tower = CandidateTower(3, 3, 4, hidden=5, se_ratio=2, unit_norm=True, stddev=0.3, seed=9)
         rebuilt = CandidateTower.from_config(tower.get_config())
         self.assertEqual(rebuilt.get_config(), tower.get_config())
         self.assertAllEqual(tower(self.FEATURES), rebuilt(self.FEATURES))

@@ -15,7 +15,7 @@ def model(objective=None, weighting=two_tower.by_positives, dropout=0.0):
         CandidateTower(ITEMS, 2, 8, stddev=0.3),
         np.arange(ITEMS)[:, np.newaxis] % 2,
         np.ones([ITEMS, 1], np.float32),
-        objective or objectives.SampledSoftmax(objectives.dot_similarity(), 4),
+        objective or objectives.SampledSoftmax(1.0, 4),
         weighting,
     )
 
@@ -28,7 +28,7 @@ def blocks():
 
 class TwoTowerTest(tf.test.TestCase):
     def test_trains_centrally_through_compile_and_fit(self):
-        for objective in (None, objectives.FullSoftmax(objectives.cosine_similarity(0.2))):
+        for objective in (None, objectives.FullSoftmax(0.2)):
             trained = model(objective, dropout=0.1)
             trained.compile(optimizer=tf.keras.optimizers.Adam(0.05))
             data = tf.data.Dataset.from_tensor_slices(blocks()).batch(10).repeat(15)
@@ -38,7 +38,7 @@ class TwoTowerTest(tf.test.TestCase):
     def test_weighting(self):
         """Users with 2 and 1 predictions of losses a and b: (2a + b) / 3, or (a + b) / 2; the third has none."""
         history = tf.constant([[1, 2, 3], [4, 5, -1], [6, -1, -1]])
-        full = objectives.FullSoftmax(objectives.dot_similarity())
+        full = objectives.FullSoftmax()
         by_positives = model(full)
         table, weights = by_positives.candidate_embeddings(), layers.own_weights(by_positives.query_tower)
         a, b, nothing = objectives.mean_losses(

@@ -23,11 +23,11 @@ class DeviceTest(tf.test.TestCase):
         super().setUpClass()
         cls.folder = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory())) / "export"
         model = two_tower.TwoTower(
-            query_towers.AttentionQueryTower(8, LENGTH, num_heads=2),
-            candidate_tower.CandidateTower(ITEMS, 1, 8, stddev=1.0),
+            query_towers.AttentionQueryTower(8, LENGTH, num_heads=2, unit_norm=True),
+            candidate_tower.CandidateTower(ITEMS, 1, 8, unit_norm=True, stddev=1.0),
             np.zeros([ITEMS, 1], np.int32),
             np.zeros([ITEMS, 1], np.float32),
-            objectives.FullSoftmax(objectives.cosine_similarity()),
+            objectives.FullSoftmax(0.1),
         )
         export.export_two_tower(model, VOCABULARY, POPULARITY, {}, cls.folder, LENGTH, 20)
 

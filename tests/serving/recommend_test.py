@@ -47,11 +47,11 @@ class RecommendTest(tf.test.TestCase):
         cls.vocabulary = features.build_item_vocabulary(train)
         described = features.build_item_features(cls.data, cls.vocabulary, train)
         cls.model = two_tower.TwoTower(
-            query_towers.BagQueryTower(8),
-            candidate_tower.CandidateTower(len(cls.vocabulary), described.num_features, 8, stddev=1.0),
+            query_towers.BagQueryTower(8, unit_norm=True),
+            candidate_tower.CandidateTower(len(cls.vocabulary), described.num_features, 8, unit_norm=True, stddev=1.0),
             described.indices,
             described.weights,
-            objectives.FullSoftmax(objectives.cosine_similarity()),
+            objectives.FullSoftmax(0.1),
         )
         cls.popularity = features.popularity(train, cls.vocabulary)
         cls.titles = dict(zip(cls.data.items["item_id"], cls.data.items["title"], strict=True))

@@ -10,8 +10,8 @@ from tff_rec.models.candidate_tower import CandidateTower
 from tff_rec.simulation import device_compute
 
 ITEMS, FEATURES, DIMENSION, HIDDEN = 6, 4, 3, 5
-FULL = objectives.FullSoftmax(objectives.dot_similarity())
-SAMPLED = objectives.SampledSoftmax(objectives.dot_similarity(), 2, pairs=objectives.own_items)
+FULL = objectives.FullSoftmax()
+SAMPLED = objectives.SampledSoftmax(1.0, 2, pairs=objectives.own_items)
 
 
 def _count(function, *shapes):

@@ -176,7 +176,7 @@ def _model(item_features: features.ItemFeatures, num_items: int, dimension: int,
         CandidateTower(num_items, item_features.num_features, dimension, stddev=_STDDEV, seed=seed),
         item_features.indices,
         item_features.weights,
-        objectives.FullSoftmax(objectives.dot_similarity()),
+        objectives.FullSoftmax(),
         two_tower.equally,
     )
 

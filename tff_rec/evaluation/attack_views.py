@@ -205,11 +205,11 @@ def add(totals: Sequence[Total]) -> Total:
 
 def local_training(subject: Subject, rows: bool, clipped: bool) -> contributions.LocalTraining:
     """One local step, all users of one weight: over rows that a device asks for, or over the whole table."""
-    similarity = subject.model.objective.similarity
-    objective: objectives.Objective = objectives.FullSoftmax(similarity)
+    temperature = subject.model.objective.temperature
+    objective: objectives.Objective = objectives.FullSoftmax(temperature)
     if rows:
         probabilities = (subject.law / subject.law.sum()).astype(np.float32)
-        objective = requested_softmax.RequestedSoftmax(similarity, subject.num_items, probabilities)
+        objective = requested_softmax.RequestedSoftmax(temperature, subject.num_items, probabilities)
     return contributions.LocalTraining(
         subject.model.query_tower,
         objective,

@@ -22,7 +22,7 @@ _BATCH = 64
 
 def losses_of(model: two_tower.TwoTower, histories: Sequence[np.ndarray], max_length: int) -> np.ndarray:
     """Mean full-softmax loss of each user's history under the model, without dropout: float64 [users]."""
-    objective = objectives.FullSoftmax(model.objective.similarity)
+    objective = objectives.FullSoftmax(model.objective.temperature)
     table = model.candidate_embeddings()
 
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32), tf.TensorSpec.from_tensor(table)])

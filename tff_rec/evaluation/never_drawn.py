@@ -44,13 +44,13 @@ SamplerOf = Callable[[np.ndarray], objectives.Objective]
 
 def ours() -> SamplerOf:
     """The sampler of training: it knows a device's training history."""
-    sampler = objectives.SampledSoftmax(objectives.dot_similarity(), NEGATIVES)
+    sampler = objectives.SampledSoftmax(1.0, NEGATIVES)
     return lambda users: sampler
 
 
 def as_published(held_out: np.ndarray) -> SamplerOf:
     """A sampler that spares what is held out of each user: int32 [users of the store, n], -1 for none."""
-    return lambda users: SparingSampler(objectives.dot_similarity(), NEGATIVES, held_out=held_out[users])
+    return lambda users: SparingSampler(1.0, NEGATIVES, held_out=held_out[users])
 
 
 def build(

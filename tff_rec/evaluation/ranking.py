@@ -158,20 +158,17 @@ def two_tower_scores(
     Yields:
         Users (int64 [batch]) and their scores (float32 [batch, items]).
     """
-    similarity = model.objective.similarity
     table = model.candidate_embeddings()
-    prepared = similarity.prepare(table)
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32), *map(tf.TensorSpec.from_tensor, [table] * 2)])
-    def score(block: tf.Tensor, table: tf.Tensor, prepared: tf.Tensor) -> tf.Tensor:
-        queries = similarity.normalise(model.query_embeddings(block, table))
-        return tf.matmul(queries, prepared, transpose_b=True)
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32), tf.TensorSpec.from_tensor(table)])
+    def score(block: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
+        return model.score(model.query_embeddings(block, table), table)
 
     order = np.argsort([min(len(items), max_length) for items in histories], kind="stable")
     for start in range(0, len(order), batch_users):
         users = order[start : start + batch_users]
         block = pad_histories([histories[user] for user in users], max_length)
-        yield users, score(block, table, prepared).numpy()
+        yield users, score(block, table).numpy()
 
 
 def pad_histories(histories: Sequence[np.ndarray], max_length: int) -> np.ndarray:

@@ -263,8 +263,7 @@ def _item_gradient(
     if leaves.rows is not None:
         return RowGradient(received.num_items, leaves.rows, values)
     return TableGradient(
-        received.vectors,
-        training.objective.similarity,
+        received.num_items,
         block["history"],
         values,
         tf.concat([of_items[1] for _, of_items in steps], axis=1),
@@ -303,7 +302,7 @@ def _sum_items(
     factors = (weights if leaves.query_per_user else tf.ones_like(weights)) / unit
     scale = tf.ones_like(weights)
     if training.item_clip_norm is not None or encode is not None:
-        gradient = gradient.combined()
+        gradient = gradient.combined(encoded=encode is not None)
     if training.item_clip_norm is not None:
         scale = by_user.clip_scale(gradient.squares() * tf.square(factors), training.item_clip_norm * weights)
         factors *= scale

@@ -14,7 +14,6 @@ from typing import Protocol
 import tensorflow as tf
 
 from tff_rec.federated import by_user
-from tff_rec.models.objectives import Similarity
 
 EncodeItems = Callable[[tf.Tensor], tf.Tensor]
 """From one user's gradients, float32, to the integers that are summed."""
@@ -23,8 +22,8 @@ EncodeItems = Callable[[tf.Tensor], tf.Tensor]
 class ItemGradient(Protocol):
     """The gradients of some users, of which user u's counts `factors[u]` times in a sum."""
 
-    def combined(self) -> "ItemGradient":
-        """The same with every item named once a user: what norms and codes are taken of."""
+    def combined(self, encoded: bool) -> "ItemGradient":
+        """The same with every item named once a user: what norms are taken of, and codes if it will be `encoded`."""
         ...
 
     def squares(self) -> tf.Tensor:
@@ -54,8 +53,9 @@ class RowGradient:
     ids: tf.Tensor
     values: tf.Tensor
 
-    def combined(self) -> "RowGradient":
+    def combined(self, encoded: bool) -> "RowGradient":
         """As `ItemGradient.combined`."""
+        del encoded
         return RowGradient(self.num_items, *by_user.combine_rows(self.ids, self.values))
 
     def squares(self) -> tf.Tensor:
@@ -78,29 +78,25 @@ class TableGradient:
     """Gradients of the whole table.
 
     Attributes:
-        table: float32 [items, d], the vectors as received.
-        similarity: Of queries and item vectors.
+        num_items: Size of the catalogue.
         ids: int32 [users, n], the history; negative where it is padded.
         values: float32 [users, n, d], the gradient of the history's vectors as the query tower reads them.
         logits: float32 [users, m, items], the gradient of the scores.
-        queries: float32 [users, m, d], what the normalised table was multiplied with.
+        queries: float32 [users, m, d], what the table was multiplied with.
     """
 
-    table: tf.Tensor
-    similarity: Similarity
+    num_items: int
     ids: tf.Tensor
     values: tf.Tensor
     logits: tf.Tensor
     queries: tf.Tensor
 
-    def combined(self) -> "TableGradient":
-        """As `ItemGradient.combined`: itself."""
-        return self
+    def combined(self, encoded: bool) -> "TableGradient | DenseGradient":
+        """As `ItemGradient.combined`: itself, or a table a user if there has to be one, whose norm costs less."""
+        return self._dense() if encoded else self
 
     def squares(self) -> tf.Tensor:
-        """As `ItemGradient.squares`; one table a user is needed where the similarity normalises vectors."""
-        if not self.similarity.is_linear:
-            return by_user.squares([self._tables(self._rows, self.queries)])
+        """As `ItemGradient.squares`."""
         of_logits = tf.matmul(self.logits, self.logits, transpose_b=True)
         of_queries = tf.matmul(self.queries, self.queries, transpose_b=True)
         same = tf.cast(tf.equal(self.ids[:, :, tf.newaxis], self.ids[:, tf.newaxis, :]), tf.float32)
@@ -114,24 +110,50 @@ class TableGradient:
 
     def sum(self, factors: tf.Tensor) -> tf.Tensor:
         """As `ItemGradient.sum`."""
-        num_items, dimension = self.table.shape
-        queries = tf.reshape(self.queries * by_user.beside(factors, self.queries), [-1, dimension])
-        scored = tf.matmul(tf.reshape(self.logits, [-1, num_items]), queries, transpose_a=True)
-        own = by_user.scatter_sum(self.ids, self.values * by_user.beside(factors, self.values), num_items)
-        return self.similarity.pull_back(self.table, scored) + own
+        queries = tf.reshape(self.queries * by_user.beside(factors, self.queries), [-1, self.queries.shape[-1]])
+        scored = tf.matmul(tf.reshape(self.logits, [-1, self.num_items]), queries, transpose_a=True)
+        return scored + by_user.scatter_sum(
+            self.ids, self.values * by_user.beside(factors, self.values), self.num_items
+        )
 
     def encoded_sum(self, factors: tf.Tensor, encode: EncodeItems) -> tf.Tensor:
-        """As `ItemGradient.encoded_sum`; every user has a table while it encodes."""
-        rows, queries = (part * by_user.beside(factors, part) for part in (self._rows, self.queries))
-        return by_user.integer_sum(encode(self._tables(rows, queries)))
+        """As `ItemGradient.encoded_sum`."""
+        return self._dense().encoded_sum(factors, encode)
 
     @property
     def _rows(self) -> tf.Tensor:
         return self.values * tf.cast(self.ids >= 0, tf.float32)[:, :, tf.newaxis]
 
-    def _tables(self, rows: tf.Tensor, queries: tf.Tensor) -> tf.Tensor:
-        """Every user's own gradient of the table, float32 [users, items, d]."""
-        tables = self.similarity.pull_back(self.table, tf.matmul(self.logits, queries, transpose_a=True))
+    def _dense(self) -> "DenseGradient":
+        tables = tf.matmul(self.logits, self.queries, transpose_a=True)
         items = tf.maximum(self.ids, 0)
         users = tf.broadcast_to(tf.range(tf.shape(items)[0])[:, tf.newaxis], tf.shape(items))
-        return tf.tensor_scatter_nd_add(tables, tf.stack([users, items], axis=-1), rows)
+        return DenseGradient(tf.tensor_scatter_nd_add(tables, tf.stack([users, items], axis=-1), self._rows))
+
+
+@dataclasses.dataclass(frozen=True)
+class DenseGradient:
+    """Gradients of the whole table, one table a user, as each user encodes its own.
+
+    Attributes:
+        tables: float32 [users, items, d].
+    """
+
+    tables: tf.Tensor
+
+    def combined(self, encoded: bool) -> "DenseGradient":
+        """As `ItemGradient.combined`: itself."""
+        del encoded
+        return self
+
+    def squares(self) -> tf.Tensor:
+        """As `ItemGradient.squares`."""
+        return by_user.squares([self.tables])
+
+    def sum(self, factors: tf.Tensor) -> tf.Tensor:
+        """As `ItemGradient.sum`."""
+        return tf.tensordot(factors, self.tables, 1)
+
+    def encoded_sum(self, factors: tf.Tensor, encode: EncodeItems) -> tf.Tensor:
+        """As `ItemGradient.encoded_sum`."""
+        return by_user.integer_sum(encode(self.tables * by_user.beside(factors, self.tables)))

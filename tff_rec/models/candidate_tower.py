@@ -11,6 +11,9 @@ from tff_rec.models import layers
 class CandidateTower(layers.Tower):
     """Sums an id embedding and the item's feature embeddings, then an optional hidden layer and SE block.
 
+    With `unit_norm` vectors leave the tower with length 1, and a device's product with a query is a cosine: the norm is
+    differentiated at the server, once, where devices would have to do it user by user.
+
     Called on the whole catalogue it is a deterministic function of its weights: no dropout, so that the vectors sent to
     devices and those differentiated afterwards are the same (SpFedRec, section on server-side back-propagation).
 
@@ -20,6 +23,7 @@ class CandidateTower(layers.Tower):
         dimension: Length of an item vector.
         hidden: Width of a residual hidden layer; 0 for none.
         se_ratio: Reduction ratio of a squeeze-and-excitation block; 0 for none.
+        unit_norm: Whether vectors have length 1.
         stddev: Standard deviation of the initial embeddings.
     """
 
@@ -30,6 +34,7 @@ class CandidateTower(layers.Tower):
         dimension: int,
         hidden: int = 0,
         se_ratio: int = 0,
+        unit_norm: bool = False,
         stddev: float = 0.02,
         **kwargs: Any,
     ) -> None:
@@ -39,6 +44,7 @@ class CandidateTower(layers.Tower):
         self.dimension = dimension
         self.hidden = hidden
         self.se_ratio = se_ratio
+        self.unit_norm = unit_norm
         self.stddev = stddev
 
     def weight_specs(self) -> layers.WeightSpecs:
@@ -73,7 +79,7 @@ class CandidateTower(layers.Tower):
             vectors += layers.dense(hidden, weights["output/kernel"])
         if self.se_ratio:
             vectors = layers.squeeze_excitation(vectors, weights["se/squeeze"], weights["se/excite"])
-        return vectors[0]
+        return (layers.unit_length(vectors) if self.unit_norm else vectors)[0]
 
     def call(self, features: tf.sparse.SparseTensor) -> tf.Tensor:
         """Vectors of the whole catalogue with the layer's own weights, as in `apply`."""
@@ -81,7 +87,7 @@ class CandidateTower(layers.Tower):
 
     def get_config(self) -> dict[str, Any]:
         """Arguments that rebuild the layer."""
-        names = ("num_items", "num_features", "dimension", "hidden", "se_ratio", "stddev", "seed")
+        names = ("num_items", "num_features", "dimension", "hidden", "se_ratio", "unit_norm", "stddev", "seed")
         return super().get_config() | {name: getattr(self, name) for name in names}
 
 

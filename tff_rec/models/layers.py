@@ -73,6 +73,11 @@ def layer_norm(inputs: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, epsilon: 
     return centred * tf.math.rsqrt(variance + epsilon) * beside(scale) + beside(offset)
 
 
+def unit_length(vectors: tf.Tensor) -> tf.Tensor:
+    """Vectors of length 1 in the same directions: float32 [..., d]; products of such are cosines."""
+    return tf.math.l2_normalize(vectors, axis=-1, epsilon=1e-12)
+
+
 def squeeze_excitation(inputs: tf.Tensor, squeeze: tf.Tensor, excite: tf.Tensor) -> tf.Tensor:
     """Squeeze-and-excitation of features (Hu et al. 2018): `x * 2 sigmoid(relu(x S) E)`.
 

@@ -21,54 +21,6 @@ MASKED = -1e9
 
 
 @dataclasses.dataclass(frozen=True)
-class Similarity:
-    """Score of a query and an item vector: their product after `normalise`, over the temperature."""
-
-    normalise: Callable[[tf.Tensor], tf.Tensor]
-    temperature: float = 1.0
-
-    def prepare(self, vectors: tf.Tensor) -> tf.Tensor:
-        """Item vectors ready to be multiplied with queries: any shape [..., dimension]."""
-        return self.normalise(vectors) / self.temperature
-
-    def prepare_queries(self, queries: tf.Tensor) -> tf.Tensor:
-        """Queries ready to be multiplied with normalised item vectors: any shape [..., dimension].
-
-        The temperature is applied here or in `prepare`, not in both: training has fewer queries than item vectors.
-        """
-        return self.normalise(queries) / self.temperature
-
-    @property
-    def is_linear(self) -> bool:
-        """Whether vectors are scored as they are."""
-        return self.normalise is tf.identity
-
-    def pull_back(self, vectors: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-        """The gradient of vectors, float32 [items, d], from that of normalised ones, one or one a user: its shape."""
-        if self.is_linear:
-            return gradient
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            copies = tf.broadcast_to(vectors, tf.shape(gradient))
-            tape.watch(copies)
-            normalised = self.normalise(copies)
-        return tape.gradient(normalised, copies, output_gradients=gradient)
-
-    def scores(self, queries: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
-        """All scores: [users, n, d] and a table [items, d] or [users, items, d] → [users, n, items]."""
-        return layers.dense(self.normalise(queries), tf.linalg.matrix_transpose(self.prepare(vectors)))
-
-
-def dot_similarity(temperature: float = 1.0) -> Similarity:
-    """Inner product over the temperature."""
-    return Similarity(tf.identity, temperature)
-
-
-def cosine_similarity(temperature: float = 0.1) -> Similarity:
-    """Cosine of the angle over the temperature."""
-    return Similarity(lambda vectors: tf.math.l2_normalize(vectors, axis=-1, epsilon=1e-12), temperature)
-
-
-@dataclasses.dataclass(frozen=True)
 class Pairs:
     """Queries and the positives they should find.
 
@@ -107,8 +59,8 @@ class Objective(Protocol):
     """
 
     @property
-    def similarity(self) -> Similarity:
-        """Of queries and item vectors."""
+    def temperature(self) -> float:
+        """Divides the product of a query and an item vector: their score."""
         ...
 
     @property
@@ -147,7 +99,7 @@ class Scored:
     Attributes:
         losses: Mean loss of each user, float32 [users].
         logits: float32 [users, m, items], the scores of m queries; None where rows were asked for.
-        queries: float32 [users, m, d], what the normalised table was multiplied with; None likewise.
+        queries: float32 [users, m, d], over the temperature, what the table was multiplied with; None likewise.
     """
 
     losses: tf.Tensor
@@ -159,7 +111,7 @@ class Scored:
 class FullSoftmax:
     """Cross-entropy over the whole catalogue, for tables that every device can hold."""
 
-    similarity: Similarity
+    temperature: float = 1.0
     pairs: PairsFn = next_items
     block_keys = ()
 
@@ -195,8 +147,8 @@ class FullSoftmax:
         """
         mask = history_mask(block["history"])
         pairs = self.pairs(tower, weights, own * mask[:, :, tf.newaxis], mask, seeds)
-        queries = self.similarity.prepare_queries(pairs.queries)
-        logits = scored = layers.dense(queries, tf.linalg.matrix_transpose(self.similarity.normalise(table)))
+        queries = pairs.queries / self.temperature  # Here, not later: there are fewer queries than scores.
+        logits = scored = layers.dense(queries, tf.linalg.matrix_transpose(table))
         labels = tf.gather(tf.maximum(block["history"], 0), tf.maximum(pairs.positives, 0), batch_dims=1)
         if pairs.queries.shape[1] == 1:
             scored = tf.repeat(logits, tf.shape(labels)[1], axis=1)
@@ -217,13 +169,13 @@ class SampledSoftmax:
     expected count (logQ; Bengio and Senécal 2008, Yi et al. 2019), so that the loss estimates the full softmax.
 
     Attributes:
-        similarity: Of queries and item vectors.
+        temperature: Of the scores.
         num_negatives: Negatives a positive.
         probabilities: float32 [items], sums to 1; None for uniform negatives.
         pairs: Which queries meet which positives.
     """
 
-    similarity: Similarity
+    temperature: float
     num_negatives: int
     probabilities: np.ndarray | None = None
     pairs: PairsFn = next_items
@@ -255,13 +207,12 @@ class SampledSoftmax:
         users, length, mask = tf.shape(history)[0], tf.shape(history)[1], history_mask(history)
         own, _ = tf.split(vectors, [length, length * self.num_negatives], axis=1)
         own *= mask[:, :, tf.newaxis]
-        candidates = self.similarity.normalise(vectors)
         ids = tf.reshape(rows, [users, 1 + self.num_negatives, length])
         offset = self._log_expected_count(ids)
 
         def loss(weights: layers.Weights, seeds: tf.Tensor | None) -> tf.Tensor:
             pairs = self.pairs(tower, weights, own, mask, seeds)
-            scores = _scores_by_place(self.similarity.prepare_queries(pairs.queries), candidates, tf.shape(ids))
+            scores = _scores_by_place(pairs.queries / self.temperature, vectors, tf.shape(ids))
             scores = tf.where(ids >= 0, scores if offset is None else scores - offset, MASKED)
             first = length - tf.shape(pairs.positives)[1]
             valid = tf.pad(pairs.positives, [[0, 0], [first, 0]], constant_values=PADDING) >= 0

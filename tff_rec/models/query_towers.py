@@ -55,6 +55,7 @@ class BagQueryTower(QueryTower):
         residual: Whether the average of the means is added to the MLP's output.
         dropout: Rate on the means.
         se_ratio: Reduction ratio of a squeeze-and-excitation block on the query; 0 for none.
+        unit_norm: Whether queries have length 1.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class BagQueryTower(QueryTower):
         residual: bool = True,
         dropout: float = 0.0,
         se_ratio: int = 0,
+        unit_norm: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -74,6 +76,7 @@ class BagQueryTower(QueryTower):
         self.residual = residual
         self.dropout = dropout
         self.se_ratio = se_ratio
+        self.unit_norm = unit_norm
 
     def weight_specs(self) -> layers.WeightSpecs:
         """The two dense layers, then the SE block."""
@@ -120,11 +123,11 @@ class BagQueryTower(QueryTower):
             queries += tf.add_n(means) / len(means)
         if self.se_ratio:
             queries = layers.squeeze_excitation(queries, weights["se/squeeze"], weights["se/excite"])
-        return queries
+        return layers.unit_length(queries) if self.unit_norm else queries
 
     def get_config(self) -> dict[str, Any]:
         """Arguments that rebuild the layer."""
-        names = ("dimension", "half_lives", "hidden", "residual", "dropout", "se_ratio", "seed")
+        names = ("dimension", "half_lives", "hidden", "residual", "dropout", "se_ratio", "unit_norm", "seed")
         return super().get_config() | {name: getattr(self, name) for name in names}
 
 
@@ -138,6 +141,7 @@ class AttentionQueryTower(QueryTower):
         num_heads: Heads of each attention.
         dropout: Rate on the inputs, the attention weights and both parts of each block.
         se_ratio: Reduction ratio of a squeeze-and-excitation block on the query; 0 for none.
+        unit_norm: Whether queries have length 1.
     """
 
     def __init__(
@@ -148,6 +152,7 @@ class AttentionQueryTower(QueryTower):
         num_heads: int = 1,
         dropout: float = 0.2,
         se_ratio: int = 0,
+        unit_norm: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -157,6 +162,7 @@ class AttentionQueryTower(QueryTower):
         self.num_heads = num_heads
         self.dropout = dropout
         self.se_ratio = se_ratio
+        self.unit_norm = unit_norm
 
     def weight_specs(self) -> layers.WeightSpecs:
         """Positions, then each block's kernels, then the last normalisation and the SE block."""
@@ -192,7 +198,7 @@ class AttentionQueryTower(QueryTower):
         states = layers.layer_norm(states, weights["norm/scale"], weights["norm/offset"])
         if self.se_ratio:
             states = layers.squeeze_excitation(states, weights["se/squeeze"], weights["se/excite"])
-        return states
+        return layers.unit_length(states) if self.unit_norm else states
 
     def _attention(self, weights: layers.Weights, states: tf.Tensor, seeds: tf.Tensor | None, block: int) -> tf.Tensor:
         normed = _norm(weights, states, f"{block}/attention_norm")
@@ -219,7 +225,7 @@ class AttentionQueryTower(QueryTower):
 
     def get_config(self) -> dict[str, Any]:
         """Arguments that rebuild the layer."""
-        names = ("dimension", "max_length", "num_blocks", "num_heads", "dropout", "se_ratio", "seed")
+        names = ("dimension", "max_length", "num_blocks", "num_heads", "dropout", "se_ratio", "unit_norm", "seed")
         return super().get_config() | {name: getattr(self, name) for name in names}
 
 

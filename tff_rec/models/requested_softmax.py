@@ -27,7 +27,7 @@ class RequestedSoftmax:
     Blocks carry `decoys`, int32 [users, r]: items outside the user's training history, PADDING where there is none.
 
     Attributes:
-        similarity: Of queries and item vectors.
+        temperature: Of the scores.
         num_items: Size of the catalogue.
         decoy_probabilities: float32 [items] that decoys were drawn by, sums to 1; None for uniform.
         fresh_rows: Draws of further rows, uniform over the catalogue. What is drawn twice, or is requested already, is
@@ -35,7 +35,7 @@ class RequestedSoftmax:
         pairs: Which queries meet which positives.
     """
 
-    similarity: objectives.Similarity
+    temperature: float
     num_items: int
     decoy_probabilities: np.ndarray | None = None
     fresh_rows: int = 0
@@ -62,13 +62,12 @@ class RequestedSoftmax:
         history = block["history"]
         length, mask = tf.shape(history)[1], objectives.history_mask(history)
         own = vectors[:, :length] * mask[:, :, tf.newaxis]
-        candidates = tf.linalg.matrix_transpose(self.similarity.normalise(vectors))
+        candidates = tf.linalg.matrix_transpose(vectors)
         log_weights = self._log_weights(block, rows)[:, tf.newaxis]
 
         def loss(weights: layers.Weights, seeds: tf.Tensor | None) -> tf.Tensor:
             pairs = self.pairs(tower, weights, own, mask, seeds)
-            queries = self.similarity.prepare_queries(pairs.queries)
-            logits = tf.matmul(queries, candidates) + log_weights
+            logits = tf.matmul(pairs.queries / self.temperature, candidates) + log_weights
             if self.pairs is objectives.own_items:
                 logits = tf.repeat(logits, tf.shape(pairs.positives)[1], axis=1)
             labels = tf.maximum(pairs.positives, 0)

@@ -68,6 +68,10 @@ class TwoTower(tfrs.Model):
         vectors = tf.gather(table, tf.maximum(history, 0)) * mask[:, :, tf.newaxis]
         return self.query_tower.query(layers.own_weights(self.query_tower), vectors, mask)
 
+    def score(self, queries: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
+        """Products over the temperature: float32 [users, dimension] and [items, dimension] → [users, items]."""
+        return tf.matmul(queries / self.objective.temperature, vectors, transpose_b=True)
+
     def compute_loss(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Weighted mean over users of the objective, for a block (`history` int32 [users, n], `seed` int32 [users])."""
         history, seeds = inputs["history"], inputs["seed"]

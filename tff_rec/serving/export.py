@@ -101,20 +101,18 @@ class _Server(tf.Module):
         self.catalogue = catalogue
         self.popularity = frozen(popularity, "popularity")
         self.vectors = frozen(table, "vectors")
-        self.prepared = frozen(model.objective.similarity.prepare(table), "prepared")
         self.query_weights = [frozen(value, "query_tower") for value in own_weights(model.query_tower).values()]
         # Bound methods: a tower in an attribute would be saved as a Keras layer.
         self.name_weights = model.query_tower.as_weights
         self.query = model.query_tower.query
-        self.prepare = model.objective.similarity.prepare
-        self.normalise = model.objective.similarity.normalise
+        self.temperature = model.objective.temperature
 
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.string, name="history")])
     def recommend(self, history: tf.Tensor) -> dict[str, tf.Tensor]:
         """The k best items outside the history."""
         items = self.catalogue.indices(history)
         queries, known = self._queries(items)
-        scores = tf.matmul(queries, self.prepared, transpose_b=True)
+        scores = tf.matmul(queries, self.vectors, transpose_b=True)
         scores = tf.where(known, scores, self.popularity[tf.newaxis, :])
         return self.catalogue.best(scores, self.catalogue.seen(items))
 
@@ -129,7 +127,7 @@ class _Server(tf.Module):
         queries, known = self._queries(self.catalogue.indices(history))
         items = self.catalogue.indices(item_ids)
         places = tf.maximum(items, 0)
-        scores = tf.linalg.matvec(tf.gather(self.prepared, places), queries)
+        scores = tf.linalg.matvec(tf.gather(self.vectors, places), queries)
         scores = tf.where(known, scores, tf.gather(self.popularity, places))
         return {"scores": tf.where(items >= 0, scores, LOWEST)}
 
@@ -150,18 +148,23 @@ class _Server(tf.Module):
         """What a device computes with the vectors that it holds: scores of candidates after a history, oldest first."""
         vectors = tf.ensure_shape(history_vectors, [None, self.vectors.shape[1]])[tf.newaxis, -self.max_length :]
         weights = self.name_weights([tf.convert_to_tensor(value) for value in self.query_weights])
-        query = self.normalise(self.query(weights, vectors, tf.ones_like(vectors[:, :, 0])))
-        return {"scores": tf.linalg.matvec(self.prepare(candidate_vectors), query[0])}
+        query = self.query(weights, vectors, tf.ones_like(vectors[:, :, 0])) / self.temperature
+        return {"scores": tf.linalg.matvec(candidate_vectors, query[0])}
 
     def _queries(self, items: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Queries, float32 [batch, d], of items (int32 [batch, n], -1 anywhere); and which histories hold an item."""
+        """Queries over the temperature and which histories hold an item, of items (int32 [batch, n], -1 anywhere).
+
+        Returns:
+            float32 [batch, d] and bool [batch, 1].
+        """
         items = tf.pad(items, [[0, 0], [1, 0]], constant_values=-1)  # So that n is at least 1.
         newest = _known_last(items)[:, -self.max_length :]
         newest = tf.reverse(_known_last(tf.reverse(newest, [1])), [1])
         mask = tf.cast(newest >= 0, tf.float32)
         vectors = tf.gather(self.vectors, tf.maximum(newest, 0)) * mask[:, :, tf.newaxis]
         weights = self.name_weights([tf.convert_to_tensor(value) for value in self.query_weights])
-        return self.normalise(self.query(weights, vectors, mask)), tf.reduce_any(newest >= 0, axis=1, keepdims=True)
+        queries = self.query(weights, vectors, mask) / self.temperature
+        return queries, tf.reduce_any(newest >= 0, axis=1, keepdims=True)
 
 
 def _known_last(items: tf.Tensor) -> tf.Tensor:
@@ -211,4 +214,4 @@ def _brute_force(model: TwoTower, items: np.ndarray, max_length: int) -> np.ndar
     """Scores of all items after one history: float32 [items]."""
     table = model.candidate_embeddings()
     queries = model.query_embeddings(tf.constant(items[np.newaxis, -max_length:], tf.int32), table)
-    return model.objective.similarity.scores(queries[:, tf.newaxis], table).numpy()[0, 0]
+    return model.score(queries, table).numpy()[0]

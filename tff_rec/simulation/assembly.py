@@ -47,6 +47,7 @@ def build_model(
             dimension=model.dimension,
             hidden=model.candidate_hidden,
             se_ratio=model.se_ratio,
+            unit_norm=model.similarity == "cosine",
             stddev=model.initial_stddev,
             seed=config.seed,
         ),
@@ -157,9 +158,7 @@ def users_per_block(config: TwoTowerConfig, model: two_tower.TwoTower) -> int:
     A block of a ring has at least the users of one.
     """
     training = config.training
-    normed = training.item_clip_norm is not None and not model.objective.similarity.is_linear
-    own_table = training.aggregation != "plain" or normed
-    if not own_table or not isinstance(model.objective, objectives.FullSoftmax):
+    if training.aggregation == "plain" or not isinstance(model.objective, objectives.FullSoftmax):
         return training.users_per_block
     numbers = model.candidate_tower.num_items * config.model.dimension
     users = max(1, min(training.users_per_block, _OWN_TABLE_NUMBERS // numbers))
@@ -175,6 +174,7 @@ def _query_tower(model: ModelConfig, seed: int) -> query_towers.QueryTower:
             hidden=model.hidden,
             dropout=model.dropout,
             se_ratio=model.se_ratio,
+            unit_norm=model.similarity == "cosine",
             seed=seed,
         )
     return query_towers.AttentionQueryTower(
@@ -184,26 +184,25 @@ def _query_tower(model: ModelConfig, seed: int) -> query_towers.QueryTower:
         num_heads=model.num_heads,
         dropout=model.dropout,
         se_ratio=model.se_ratio,
+        unit_norm=model.similarity == "cosine",
         seed=seed,
     )
 
 
 def _objective(config: TwoTowerConfig, popularity: np.ndarray) -> objectives.Objective:
-    similarity = {"dot": objectives.dot_similarity, "cosine": objectives.cosine_similarity}[config.model.similarity](
-        config.model.temperature
-    )
+    temperature = config.model.temperature
     if config.transport.items != "table":
         law = popularity + 1.0 if config.transport.decoy_sampling == "popularity" else None
         probabilities = None if law is None else (law / law.sum()).astype(np.float32)
         return requested_softmax.RequestedSoftmax(
-            similarity, len(popularity), probabilities, config.transport.fresh_rows
+            temperature, len(popularity), probabilities, config.transport.fresh_rows
         )
     if config.training.objective == "full-softmax":
-        return objectives.FullSoftmax(similarity)
+        return objectives.FullSoftmax(temperature)
     probabilities = None
     if config.training.negative_sampling == "popularity":
         probabilities = (popularity / popularity.sum()).astype(np.float32)
-    return objectives.SampledSoftmax(similarity, config.training.negatives, probabilities)
+    return objectives.SampledSoftmax(temperature, config.training.negatives, probabilities)
 
 
 def _optimizer(training: TrainingConfig, learning_rate: float) -> tff.learning.optimizers.Optimizer:

@@ -46,7 +46,8 @@ class ModelConfig:
         tower: Query tower: a recency-weighted bag of the history, or causal self-attention over it (SASRec).
         dimension: Length of item vectors and queries.
         max_length: Items of the history that the query tower sees, the most recent ones.
-        similarity: Of queries and item vectors.
+        similarity: Of queries and item vectors: their product, or their cosine, for which both towers give vectors of
+            length 1.
         temperature: Divides the similarity.
         dropout: In the query tower, on the device.
         se_ratio: Reduction ratio of squeeze-and-excitation blocks in both towers; 0 for none.

@@ -64,7 +64,7 @@ def build_model(num_items: int) -> two_tower.TwoTower:
         CandidateTower(num_items, 1, DIMENSION, stddev=0.1),
         np.zeros([num_items, 1], np.int32),
         np.zeros([num_items, 1], np.float32),
-        objectives.SampledSoftmax(objectives.dot_similarity(TEMPERATURE), NEGATIVES, pairs=objectives.own_items),
+        objectives.SampledSoftmax(TEMPERATURE, NEGATIVES, pairs=objectives.own_items),
     )
 
 
