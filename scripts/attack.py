@@ -36,7 +36,7 @@ class AttackOptions:
         users: Users who are attacked, drawn at random; 0 takes all.
         rounds: Of each training.
         cohort: Users of a round, and of a sum.
-        ring_sizes: Users of a ring; a row each.
+        ring_sizes: Users of a ring, a row each; 0 is the whole cohort. What protects is the number of users in a sum.
         max_length: Items of a history, the newest.
         dimension: Of vectors.
     """
@@ -47,7 +47,7 @@ class AttackOptions:
     users: int = 80
     rounds: int = 30
     cohort: int = 40
-    ring_sizes: tuple[int, ...] = (10,)
+    ring_sizes: tuple[int, ...] = (10, 0)
     max_length: int = 20
     dimension: int = 16
 
@@ -66,9 +66,8 @@ def main(options: AttackOptions) -> None:
     recipe = attack_training.Recipe(options.rounds, options.cohort)
     size = attack_study.Size(options.users, options.max_length, options.dimension, recipe)
     prepared = attack_study.prepare(data, attributes, size, options.seed, say)
-    grid = attack_grid.grid(
-        prepared.study, attack_grid.protections(prepared.noise_multipliers, options.ring_sizes), say
-    )
+    rings = list(dict.fromkeys(size or options.cohort for size in options.ring_sizes))
+    grid = attack_grid.grid(prepared.study, attack_grid.protections(prepared.noise_multipliers, rings), say)
     few = dataclasses.replace(recipe, rounds=min(POISONED_ROUNDS, options.rounds))
     poisoned = attack_study.poisoned(prepared, few, say)
     text = attack_report.write(options.output, grid, poisoned, protocol(options, prepared))
@@ -83,9 +82,9 @@ def check(options: AttackOptions) -> None:
     if 0 < options.users < options.cohort:
         raise InputError(f"--users is {options.users}, fewer than the --cohort of {options.cohort}; give as many.")
     for size in options.ring_sizes:
-        if not SMALLEST_RING <= size <= options.cohort:
+        if size and not SMALLEST_RING <= size <= options.cohort:
             between = f"{SMALLEST_RING} or more, and no more than the --cohort of {options.cohort}"
-            raise InputError(f"--ring-sizes has {size}; give {between}.")
+            raise InputError(f"--ring-sizes has {size}; give {between}, or 0 for all of it.")
     if options.output.exists() and not options.output.is_dir():
         raise InputError(f"--output {options.output} is a file; give a folder.")
 

@@ -19,7 +19,10 @@ class AttackTest(absltest.TestCase):
         for arguments, words in (
             (("--cohort", 3), "--cohort is 3; give 10 or more"),
             (("--users", 5), "--users is 5, fewer than the --cohort of 40"),
-            (("--ring-sizes", 10, 41), "--ring-sizes has 41; give 3 or more, and no more than the --cohort of 40"),
+            (
+                ("--ring-sizes", 10, 41),
+                "--ring-sizes has 41; give 3 or more, and no more than the --cohort of 40, or 0 for all of it",
+            ),
             (("--data.source", "x"), "no data source 'x'"),
         ):
             script_cases.assert_refused(self, run("--output", self.output, *arguments), words)
