@@ -7,7 +7,7 @@ run in turns; medians are printed. First, blocks and plain TensorFlow are checke
 
 import dataclasses
 import json
-import os
+import pathlib
 from typing import TYPE_CHECKING
 
 from tff_rec import cli
@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # NumPy, pandas and TensorFlow are imported after the options
     from tff_rec.data import clients
     from tff_rec.simulation.speed import Contestant
 
+NAME = "two-tower-speed"
 MAX_LENGTH = 64
 TOLERANCE = 1e-4
 LABELS = {
@@ -43,6 +44,7 @@ class Options:
         stock_users: Users of a round of stock federated reconstruction.
         rounds: Timed rounds of each, after one to warm up.
         json: Print one line of JSON and nothing else.
+        readme: File whose table between <!-- measured NAME --> and <!-- end of measured --> is written anew.
         seed: Of the choice of users.
     """
 
@@ -54,6 +56,7 @@ class Options:
     stock_users: int = 25
     rounds: int = 7
     json: bool = False
+    readme: pathlib.Path | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -76,6 +79,7 @@ def main(options: Options) -> None:
     if len(users) < options.cohort:
         say(f"there are {len(users):,} users: the cohort is as large")
     say("starting TensorFlow and TFF (10 to 20 seconds)")
+    from tff_rec.report import measurement
     from tff_rec.simulation import execution, speed
 
     with execution.running():
@@ -89,14 +93,14 @@ def main(options: Options) -> None:
         print(json.dumps({name: round(value, 4) for name, value in times.items()}))
         return
     lengths = np.minimum(store.lengths()[users], MAX_LENGTH)
-    print(
-        f"{len(vocabulary):,} items x {speed.DIMENSION}; {len(users):,} users of {lengths.mean():.1f} positives (at "
-        f"most {MAX_LENGTH}) x {speed.NEGATIVES} negatives; {speed.LOCAL_STEPS} local steps; {os.cpu_count()} cores, "
-        f"load {os.getloadavg()[0]:.1f}; medians of {options.rounds} rounds"
+    protocol = (
+        f"{options.data.source}, {len(vocabulary):,} items × {speed.DIMENSION}; {len(users):,} users of "
+        f"{lengths.mean():.1f} positives (at most {MAX_LENGTH}) × {speed.NEGATIVES} negatives; {speed.LOCAL_STEPS} "
+        f"local steps; {speed.circumstances(options.rounds)}"
     )
     print(f"same gradients in blocks and by hand: largest relative difference {difference:.1e}")
-    print(speed.table(times, LABELS))
     print(speed.describe_memory(memory))
+    measurement.show(measurement.of_speed(NAME, protocol, times, LABELS), options.readme)
 
 
 def _contestants(

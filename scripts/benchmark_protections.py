@@ -1,20 +1,23 @@
 """Times a round per user, plain and under each protection, of the same training on the same cohort.
 
-Protections are secure sum, ring, and user-level differential privacy on a plain sum (every user clipped, noise added).
-All run in turns; medians are printed. What a protection costs is its time over that of the plain round.
+Protections are secure sum, ring, and user-level differential privacy on a plain sum (every user clipped, noise added),
+with the file's own privacy options where it has some. All run in turns; medians are printed. What a protection costs is
+its time over that of the plain round.
 """
 
 import dataclasses
 import json
-import os
 import pathlib
 
 from tff_rec import cli
+from tff_rec.errors import InputError
 from tff_rec.simulation import config as configs
 from tff_rec.simulation import toml_file
 from tff_rec.simulation.option_checks import check_whole_numbers
 from tff_rec.simulation.privacy_config import PrivacyConfig
 
+NAME = "protections"
+COLUMNS = ("", "plain", "secure sum", "ring", "private", "secure sum / plain", "ring / plain", "private / plain")
 CLIP_NORM = 0.5
 PRESETS = pathlib.Path(__file__).parent / "presets" / "two_tower"
 
@@ -24,54 +27,65 @@ class Options:
     """What is timed.
 
     Attributes:
-        config: TOML file of the training, e.g. a preset.
-        path: The data's zip, folder or file; by default the file's, or looked for in $TFF_REC_DATA/SOURCE/.
+        config: TOML files of trainings, e.g. presets; each is compared by itself.
+        path: The data's zip, folder or file; by default the files', or looked for in $TFF_REC_DATA/SOURCE/.
         cohort: Users of a round.
         rounds: Timed rounds of each, after one to warm up.
-        json: Print one line of JSON and nothing else.
+        json: Print one line of JSON and nothing else: by the name of the file, of each way its ms per user.
+        readme: File whose table between <!-- measured NAME --> and <!-- end of measured --> is written anew.
     """
 
-    config: pathlib.Path = PRESETS / "ml-1m-private.toml"
+    config: tuple[pathlib.Path, ...] = (PRESETS / "ml-1m-private.toml",)
     path: pathlib.Path | None = None
     cohort: int = 1000
     rounds: int = 5
     json: bool = False
+    readme: pathlib.Path | None = None
 
     def __post_init__(self) -> None:
         check_whole_numbers([("cohort", self.cohort, 1), ("rounds", self.rounds, 1)])
+        if not self.config:
+            raise InputError("--config names no file; give one or more.")
 
 
 def main(options: Options) -> None:
     say = (lambda text: None) if options.json else print
-    config = toml_file.read_toml(options.config, configs.TwoTowerConfig)
-    config = dataclasses.replace(
-        config,
-        data=dataclasses.replace(config.data, path=options.path or config.data.path),
-        training=dataclasses.replace(config.training, clients_per_round=options.cohort),
-    )
-    compared = variants(config)
-    say(f"reading {config.data.source}")
+    configs_by_name = {path.stem: configured(path, options) for path in options.config}
+    compared = {name: variants(config) for name, config in configs_by_name.items()}
     from tff_rec.simulation import preparation
 
-    prepared = preparation.prepare(config)
+    say(f"reading {', '.join(dict.fromkeys(config.data.source for config in configs_by_name.values()))}")
+    prepared = {name: preparation.prepare(config) for name, config in configs_by_name.items()}
     say("starting TensorFlow and TFF (10 to 20 seconds)")
+    from tff_rec.report import measurement
     from tff_rec.simulation import execution, speed
 
+    times = {}
     with execution.running():
-        times = speed.measure(
-            [speed.round_of(name, variant, prepared) for name, variant in compared.items()], options.rounds
-        )
+        for name, ways in compared.items():
+            say(f"timing {name}")
+            contestants = [speed.round_of(way, config, prepared[name]) for way, config in ways.items()]
+            times[name] = speed.measure(contestants, options.rounds)
     if options.json:
-        print(json.dumps({name: round(value, 4) for name, value in times.items()}))
+        print(
+            json.dumps({name: {way: round(value, 4) for way, value in found.items()} for name, found in times.items()})
+        )
         return
-    print(
-        f"{len(prepared.vocabulary):,} items x {config.model.dimension}; {config.model.tower} tower; "
-        f"{options.cohort:,} users; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; "
-        f"medians of {options.rounds} rounds"
-    )
-    print(f"{'':10}{'ms per user':>12}{'times plain':>14}")
-    for name, value in times.items():
-        print(f"{name:10}{value:12.3f}{value / times['plain']:14.2f}")
+    rows: list[tuple[str | float, ...]] = []
+    for name, config in configs_by_name.items():
+        label = f"{name} ({config.model.tower}, {len(prepared[name].vocabulary):,} items × {config.model.dimension})"
+        milliseconds = list(times[name].values())
+        rows.append((label, *milliseconds, *(value / milliseconds[0] for value in milliseconds[1:])))
+    protocol = f"ms per user and round; {options.cohort:,} users; {speed.circumstances(options.rounds)}"
+    measurement.show(measurement.Measurement(NAME, protocol, COLUMNS, tuple(rows)), options.readme)
+
+
+def configured(path: pathlib.Path, options: Options) -> configs.TwoTowerConfig:
+    """The training of a file, with what the options say."""
+    config = toml_file.read_toml(path, configs.TwoTowerConfig)
+    data = dataclasses.replace(config.data, path=options.path or config.data.path)
+    training = dataclasses.replace(config.training, clients_per_round=options.cohort)
+    return dataclasses.replace(config, data=data, training=training)
 
 
 def variants(config: configs.TwoTowerConfig) -> dict[str, configs.TwoTowerConfig]:
@@ -82,9 +96,13 @@ def variants(config: configs.TwoTowerConfig) -> dict[str, configs.TwoTowerConfig
     for name in ("secure", "ring"):
         compared[name] = dataclasses.replace(none, training=dataclasses.replace(config.training, aggregation=name))
     clipped = dataclasses.replace(
-        config.training, aggregation="plain", weighting="equal", query_clip_norm=CLIP_NORM, item_clip_norm=CLIP_NORM
+        config.training,
+        aggregation="plain",
+        weighting="equal",
+        query_clip_norm=config.training.query_clip_norm or CLIP_NORM,
+        item_clip_norm=config.training.item_clip_norm or CLIP_NORM,
     )
-    private = PrivacyConfig("gaussian", noise_multiplier=1.0)
+    private = config.privacy if config.privacy.central else PrivacyConfig("gaussian", noise_multiplier=1.0)
     return compared | {"private": dataclasses.replace(config, training=clipped, privacy=private)}
 
 

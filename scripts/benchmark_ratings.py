@@ -7,7 +7,6 @@ printed. First, blocks and TensorFlow alone are checked to give the same gradien
 
 import dataclasses
 import json
-import os
 import pathlib
 
 from tff_rec import cli
@@ -16,6 +15,7 @@ from tff_rec.simulation.option_checks import check_whole_numbers
 from tff_rec.simulation.rating_config import TagAwareConfig
 
 PRESETS = pathlib.Path(__file__).parent / "presets" / "tag_aware"
+NAME = "rating-speed"
 TOLERANCE = 1e-3
 LABELS = {
     "blocks": "this process, blocks of users",
@@ -39,6 +39,7 @@ class Options:
         stock_users: Users of a round of stock federated reconstruction.
         rounds: Timed rounds of each, after one to warm up.
         json: Print one line of JSON and nothing else.
+        readme: File whose table between <!-- measured NAME --> and <!-- end of measured --> is written anew.
     """
 
     config: pathlib.Path = PRESETS / "ml-1m.toml"
@@ -50,6 +51,7 @@ class Options:
     stock_users: int = 25
     rounds: int = 5
     json: bool = False
+    readme: pathlib.Path | None = None
 
     def __post_init__(self) -> None:
         names = ("cohort", "users_per_block", "local_steps", "single_users", "stock_users", "rounds")
@@ -64,6 +66,7 @@ def main(options: Options) -> None:
 
     prepared = rating_preparation.prepare(config)
     say("starting TensorFlow and TFF (10 to 20 seconds)")
+    from tff_rec.report import measurement
     from tff_rec.simulation import execution, rating_speed, speed
 
     with execution.running():
@@ -76,14 +79,13 @@ def main(options: Options) -> None:
     if options.json:
         print(json.dumps({name: round(value, 4) for name, value in times.items()}))
         return
-    print(
-        f"{len(prepared.vocabulary):,} items x {config.model.dimension}; {contestants[0].users:,} users; "
-        f"{options.local_steps} local steps; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; "
-        f"medians of {options.rounds} rounds"
+    protocol = (
+        f"{config.data.source}, {len(prepared.vocabulary):,} items × {config.model.dimension}; "
+        f"{contestants[0].users:,} users; {options.local_steps} local steps; {speed.circumstances(options.rounds)}"
     )
     print(f"same gradients with and without TFF: largest relative difference {difference:.1e}")
-    print(speed.table(times, LABELS))
     print(speed.describe_memory(memory))
+    measurement.show(measurement.of_speed(NAME, protocol, times, LABELS), options.readme)
 
 
 def configured(options: Options) -> TagAwareConfig:

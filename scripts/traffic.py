@@ -19,10 +19,11 @@ if TYPE_CHECKING:  # TensorFlow is imported after the options are read: `--help`
     import pandas as pd
 
     from tff_rec.federated.communication import Traffic
+    from tff_rec.report.measurement import Measurement
     from tff_rec.simulation.preparation import Prepared
 
 PRESETS = pathlib.Path(__file__).parent / "presets" / "two_tower"
-UNSPLIT = "unsplit FedAvg"
+UNSPLIT, WHOLE = "unsplit FedAvg", "whole table, int8, secure"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,7 @@ class TrafficOptions:
         dimensions: Lengths of item vectors.
         runs: Run folders of `simulate_two_tower.py`, the first with the whole table, to show what quality costs.
         output: Folder for the tables, as JSON and Markdown.
+        readme: File whose table between <!-- measured NAME --> and <!-- end of measured --> is written anew.
     """
 
     config: pathlib.Path = PRESETS / "ml-1m-rows.toml"
@@ -44,6 +46,7 @@ class TrafficOptions:
     dimensions: tuple[int, ...] = (16, 32, 64)
     runs: tuple[pathlib.Path, ...] = ()
     output: pathlib.Path = pathlib.Path("runs/traffic")
+    readme: pathlib.Path | None = None
 
     def __post_init__(self) -> None:
         if self.catalogue not in ("training", "all"):
@@ -73,6 +76,13 @@ def main(options: TrafficOptions) -> None:
         print(f"dimension {dimension}")
         cells += count(config, prepared, dimension)
     report({"traffic": cells, "quality": qualities}, options.output)
+    if options.readme is not None:
+        from tff_rec.report import measurement
+
+        told = f"{len(prepared.vocabulary):,} items, {prepared.item_features.num_features:,} feature values"
+        protocol = f"{config.data.source} ({told}), {options.config.stem}; bytes of a device and round, both ways"
+        measurement.publish(in_short(f"traffic-{config.data.source}", protocol, cells), options.readme)
+        print(f"README: {options.readme} shows it")
 
 
 def count(config: configs.TwoTowerConfig, prepared: "Prepared", dimension: int) -> list[dict[str, Any]]:
@@ -88,6 +98,22 @@ def count(config: configs.TwoTowerConfig, prepared: "Prepared", dimension: int) 
         record["times_fewer_bytes"] = unsplit["total"] / record["total"]
         record["times_fewer_multiply_adds"] = unsplit["multiply_adds"] / record["multiply_adds"]
     return records
+
+
+def in_short(name: str, protocol: str, cells: list[dict[str, Any]]) -> "Measurement":
+    """Unsplit training, the whole table and requested rows, the last way, by dimension; and how much less rows are."""
+    from tff_rec.report.measurement import Measurement
+
+    rows = cells[-1]["way"]
+    ways = (UNSPLIT, WHOLE, rows)
+    by_place = {(cell["dimension"], cell["way"]): cell for cell in cells}
+    lines: list[tuple[str | float, ...]] = []
+    for dimension in dict.fromkeys(cell["dimension"] for cell in cells):
+        fewer = by_place[dimension, rows]
+        sizes = [by_place[dimension, way]["total"] / 1e3 for way in ways]
+        lines.append((str(dimension), *sizes, fewer["times_fewer_bytes"], fewer["times_fewer_multiply_adds"]))
+    columns = ("d", *(f"{way}, kB" for way in ways), "times fewer bytes", "times fewer multiply-adds")
+    return Measurement(name, protocol, columns, tuple(lines))
 
 
 def parts(traffic: "Traffic") -> dict[str, int]:

@@ -146,6 +146,19 @@ class TrafficTest(tf.test.TestCase):
         (lost,) = (line for line in text.splitlines() if line.startswith("| run-rows "))
         self.assertRegex(lost, r"\| 1\.2 \| 40\.00 \| 20\.00 \| 20\.00 \|$")
 
+    def test_in_short(self):
+        """At each dimension what the long table has of three ways, in kB, and how much less the last is."""
+        short = script.in_short("traffic-x", "made up", self.tables["traffic"])
+        cells = {(str(cell["dimension"]), cell["way"]): cell for cell in self.tables["traffic"]}
+        ways = ("unsplit FedAvg", "whole table, int8, secure", "requested rows, int8, secure")
+        self.assertEqual(short.columns[1:4], tuple(f"{way}, kB" for way in ways))
+        self.assertEqual([row[0] for row in short.rows], ["4", "6"])
+        for dimension, *sizes, fewer_bytes, fewer_products in short.rows:
+            found = [cells[dimension, way] for way in ways]
+            self.assertAllClose(sizes, [cell["total"] / 1e3 for cell in found])
+            self.assertAllClose(fewer_bytes, found[0]["total"] / found[2]["total"])
+            self.assertAllClose(fewer_products, found[0]["multiply_adds"] / found[2]["multiply_adds"])
+
     def test_refusals(self):
         (self.folder / "unfinished").mkdir(exist_ok=True)
         (self.folder / "unfinished" / "config.toml").write_text("seed = 3\n")

@@ -9,6 +9,7 @@ Matrix Factorization" writes it.
 
 import collections
 import dataclasses
+import os
 import pathlib
 import statistics
 import time
@@ -282,18 +283,9 @@ def peak_memory() -> dict[str, int]:
     }
 
 
-def table(times: dict[str, float], labels: dict[str, str]) -> str:
-    """Times as lines, beside those of `plain_tf`, the bound, and `stock_fed_recon`.
-
-    Args:
-        times: Of `measure`.
-        labels: What to call them.
-    """
-    lines = [f"{'':52}{'ms per user':>12}{'times the bound':>17}{'faster than stock':>19}"]
-    for name, value in times.items():
-        bound, stock = value / times["plain_tf"], times["stock_fed_recon"] / value
-        lines.append(f"{labels[name]:52}{value:12.3f}{bound:17.2f}{stock:19.1f}")
-    return "\n".join(lines)
+def circumstances(rounds: int) -> str:
+    """How `measure` measured, and on what."""
+    return f"medians of {rounds} rounds, in one run; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
 
 
 def describe_memory(peak: dict[str, int]) -> str:
