@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from tff_rec.federated.requests import ItemSets
+    from tff_rec.report.measurement import Measurement
 
 ROUNDS = (1, 2, 3, 10)
 RHOS = (1.0, 4.0)
@@ -48,6 +49,7 @@ class AuditOptions:
         seed: Of decoys, secrets and cohorts.
         users: Number of users, drawn at random; 0 takes all.
         minimum: Least number of requesters of a row that is released.
+        readme: File whose table between <!-- measured requests --> and <!-- end of measured --> is written anew.
     """
 
     output: pathlib.Path
@@ -55,6 +57,7 @@ class AuditOptions:
     seed: int = 0
     users: int = 0
     minimum: int = 3
+    readme: pathlib.Path | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +90,11 @@ def main(options: AuditOptions) -> None:
         table.to_csv(options.output / f"{name}.csv", index=False)
     plot(tables, options.data.source, options.output / "audit.png")
     report(tables)
+    if options.readme is not None:
+        from tff_rec.report import measurement
+
+        protocol = f"{options.data.source}, {len(positives):,} devices, {num_items:,} items"
+        measurement.publish(in_short(protocol, tables["attack"]), options.readme)
     print(f"tables and plot are in {options.output}; {time.perf_counter() - began:.0f} s")
 
 
@@ -269,6 +277,18 @@ def _asked(own: "ItemSets", num_items: int, rho: float, rng: "np.random.Generato
 
     asked = requests.shuffled_requests(own, requests.fresh_decoys(own, num_items, rho, rng), rng)
     return [asked[device] for device in range(len(asked))]
+
+
+def in_short(protocol: str, attack: "pd.DataFrame") -> "Measurement":
+    """AUC, of positives against decoys, and F1 of each way, by rounds."""
+    from tff_rec.report.measurement import Measurement
+
+    rows: list[tuple[str | float, ...]] = []
+    for (decoys, rho), found in attack[attack["decoys"] != "whole table"].groupby(["decoys", "rho"], sort=False):
+        pairs = zip(found["auc against decoys"], found["f1"], strict=True)
+        rows.append((str(decoys), f"{rho:g}", *(f"{auc:.3f} / {f1:.3f}" for auc, f1 in pairs)))
+    rounds = (f"AUC / F1 after {number} round{'s' * (number > 1)}" for number in ROUNDS)
+    return Measurement("requests", protocol, ("decoys", "ρ", *rounds), tuple(rows))
 
 
 def plot(tables: dict[str, "pd.DataFrame"], source: str, path: pathlib.Path) -> None:

@@ -32,8 +32,14 @@ class AuditTest(tf.test.TestCase):
         self.output = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory())) / "audit"
 
     def _check(self, source, users):
-        result = _run("--data.source", source, "--users", users, "--output", self.output, "--minimum", 2)
+        readme = self.output.parent / "README.md"
+        readme.write_text("<!-- measured requests -->\n<!-- end of measured -->\n")
+        options = ("--users", users, "--output", self.output, "--minimum", 2, "--readme", readme)
+        result = _run("--data.source", source, *options)
         self.assertEqual(result.returncode, 0, result.stderr)
+        # Persistent decoys: AUC 1/2, and F1 2 / (2 + ρ), after 1, 2, 3 and 10 rounds.
+        for rho, f1 in ((1, "0.66[5-9]"), (4, "0.3[34][0-9]")):
+            self.assertRegex(readme.read_text(), rf"\n\| persistent \| {rho} \|( 0.500 / {f1} \|){{4}}\n")
         self.assertEqual(result.stderr, "")
         self.assertIn(f"{source}: {users:,} devices", result.stdout)
         self.assertEqual((self.output / "audit.png").read_bytes()[:4], b"\x89PNG")
