@@ -5,7 +5,7 @@ import tensorflow as tf
 from scipy import sparse
 
 from tff_rec.errors import InputError
-from tff_rec.evaluation import bpr, ease, ials, item_baselines, item_knn, sessions
+from tff_rec.evaluation import bpr, ease, grids, ials, item_baselines, item_knn, sessions
 
 
 def _scores(recommender, histories):
@@ -104,7 +104,7 @@ class GridTest(tf.test.TestCase):
 
     def test_every_way_has_a_default_grid(self):
         interactions, histories = _two_tastes()
-        for way in item_baselines.GRIDS:
+        for way in grids.GRIDS:
             _, fit = next(item_baselines.candidates(way, interactions, 0, {}))
             self.assertEqual(_scores(fit(), histories).shape, (40, 20))
 

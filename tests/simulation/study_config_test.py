@@ -2,10 +2,12 @@
 
 import pathlib
 import tempfile
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 
 from tff_rec.errors import InputError
+from tff_rec.evaluation import grids
 from tff_rec.simulation import study_config, toml_file
 from tff_rec.simulation.config import TwoTowerConfig
 
@@ -103,6 +105,13 @@ class CellsTest(_StudyTest):
         self.assertNotEqual(full.config_hash, among.config_hash)
         for other in ("ml-100k.loo-full.popularity.4", "ml-100k.loo-full.bag.3", "ml-100k.loo-99.ease.3"):
             self.assertNotEqual(full.fit_hash, self.cells[other].fit_hash)
+
+    def test_a_baseline_tried_over_another_grid_is_another(self):
+        key = "ml-100k.loo-99.ease.3"
+        before = self.cells[key].fit_hash
+        with mock.patch.dict(grids.GRIDS, {"ease": {"penalty": (1.0,), "another": (1.0,)}}):
+            self.assertNotEqual(self.cells[key].fit_hash, before)
+        self.assertEqual(self.cells[key].fit_hash, before)
 
     def test_training_is_none_of_a_baselines_options(self):
         other = {cell.key: cell for cell in self._read(STUDY.replace("rounds = 7", "rounds = 8")).cells}

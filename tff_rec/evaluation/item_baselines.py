@@ -1,29 +1,18 @@
-"""Recommenders fitted in one place, with the grids that validation chooses from: what federation is held against.
-
-A grid has as many settings as were tried of the two-tower models, or more.
-"""
+"""Recommenders fitted in one place, with every setting of a grid: what federation is held against."""
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator
 
 from scipy import sparse
 
 from tff_rec.errors import InputError
 from tff_rec.evaluation import bpr, ease, ials, item_knn
+from tff_rec.evaluation.grids import GRIDS, Grid
 from tff_rec.evaluation.recommenders import Recommender
 from tff_rec.evaluation.tuning import Settings
 
 Candidates = Iterator[tuple[Settings, Callable[[], Recommender]]]
-Grid = Mapping[str, Sequence[Any]]
-
-GRIDS: Mapping[str, Grid] = {
-    "item-knn": {"similarity": ("cosine", "tf-idf"), "neighbours": (20, 50, 100, 200)},
-    "ease": {"penalty": (30.0, 100.0, 200.0, 400.0, 800.0, 1600.0)},
-    "ials": {"factors": (32, 64), "penalty": (1.0, 10.0, 30.0), "weight": (1.0, 5.0, 20.0)},
-    "bpr": {"factors": (32, 64), "penalty": (0.01, 0.1), "learning_rate": (0.02, 0.05), "passes": (50, 150)},
-}
 _SWEEPS = 10
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tff_rec.errors import InputError
+from tff_rec.evaluation.grids import GRIDS
 from tff_rec.simulation import toml_file
 from tff_rec.simulation.config import TwoTowerConfig, identity
 from tff_rec.simulation.rating_config import TagAwareConfig
@@ -107,7 +108,7 @@ class Cell:
         runs = [dataclasses.asdict(identity(run)) for _, run in self.choices]
         if self.way not in TRAINED_WAYS:
             runs = [{name: part for name, part in run.items() if name not in _OF_TRAINING} for run in runs]
-        return _digest([self.way, self.row.grid, runs])
+        return _digest([self.way, {**GRIDS.get(self.way, {}), **self.row.grid}, runs])
 
     @property
     def config_hash(self) -> str:

@@ -12,6 +12,7 @@ from scipy import sparse
 from tff_rec.data import candidates, clients, ncf
 from tff_rec.evaluation import (
     baselines,
+    grids,
     item_baselines,
     never_drawn,
     ranking,
@@ -96,7 +97,7 @@ def _candidates(
             else:
                 own = run_folder if len(cell.choices) == 1 else run_folder.with_name(f"{run_folder.name}-{number}")
                 yield settings, functools.partial(_federated, run, own, console)
-    elif cell.way in item_baselines.GRIDS:
+    elif cell.way in grids.GRIDS:
         interactions = _interactions(prepared)
         for settings, build in item_baselines.candidates(cell.way, interactions, cell.seed, cell.row.grid):
             yield settings, functools.partial(_built, build)
