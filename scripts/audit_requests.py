@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tff_rec.federated.requests import ItemSets
     from tff_rec.report.measurement import Measurement
 
+NAME = "requests"
 ROUNDS = (1, 2, 3, 10)
 RHOS = (1.0, 4.0)
 COHORTS = (10, 50, 100, 500)
@@ -78,6 +79,9 @@ class Way:
 def main(options: AuditOptions) -> None:
     began = time.perf_counter()
     check(options)
+    from tff_rec.report import measurement
+
+    measurement.check(NAME, options.readme)
     positives, num_items = read_positives(options)
     print(f"{options.data.source}: {len(positives):,} devices, {num_items:,} items, {len(positives.items):,} positives")
     tables = {
@@ -90,11 +94,9 @@ def main(options: AuditOptions) -> None:
         table.to_csv(options.output / f"{name}.csv", index=False)
     plot(tables, options.data.source, options.output / "audit.png")
     report(tables)
-    if options.readme is not None:
-        from tff_rec.report import measurement
-
-        protocol = f"{options.data.source}, {len(positives):,} devices, {num_items:,} items"
-        measurement.publish(in_short(protocol, tables["attack"]), options.readme)
+    protocol = f"{options.data.source}, {len(positives):,} devices, {num_items:,} items"
+    print()
+    measurement.show(in_short(protocol, tables["attack"]), options.readme)
     print(f"tables and plot are in {options.output}; {time.perf_counter() - began:.0f} s")
 
 
@@ -288,7 +290,7 @@ def in_short(protocol: str, attack: "pd.DataFrame") -> "Measurement":
         pairs = zip(found["auc against decoys"], found["f1"], strict=True)
         rows.append((str(decoys), f"{rho:g}", *(f"{auc:.3f} / {f1:.3f}" for auc, f1 in pairs)))
     rounds = (f"AUC / F1 after {number} round{'s' * (number > 1)}" for number in ROUNDS)
-    return Measurement("requests", protocol, ("decoys", "ρ", *rounds), tuple(rows))
+    return Measurement(NAME, protocol, ("decoys", "ρ", *rounds), tuple(rows))
 
 
 def plot(tables: dict[str, "pd.DataFrame"], source: str, path: pathlib.Path) -> None:

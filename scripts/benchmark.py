@@ -6,7 +6,6 @@ run in turns; medians are printed. First, blocks and plain TensorFlow are checke
 """
 
 import dataclasses
-import json
 import pathlib
 from typing import TYPE_CHECKING
 
@@ -68,8 +67,10 @@ def main(options: Options) -> None:
     import numpy as np
 
     from tff_rec.data import clients, features, sources, splits
+    from tff_rec.report import measurement
 
     say = (lambda text: None) if options.json else print
+    measurement.check(NAME, options.readme)
     say(f"reading {options.data.source}")
     data = sources.read_source(options.data.source, options.data.path)
     vocabulary = features.build_item_vocabulary(data.interactions)
@@ -79,7 +80,6 @@ def main(options: Options) -> None:
     if len(users) < options.cohort:
         say(f"there are {len(users):,} users: the cohort is as large")
     say("starting TensorFlow and TFF (10 to 20 seconds)")
-    from tff_rec.report import measurement
     from tff_rec.simulation import execution, speed
 
     with execution.running():
@@ -89,18 +89,16 @@ def main(options: Options) -> None:
             raise SystemExit(f"error: blocks and plain TensorFlow differ by {difference:.1e}; nothing was timed")
         times = speed.measure(contestants, options.rounds)
         memory = speed.peak_memory()
-    if options.json:
-        print(json.dumps({name: round(value, 4) for name, value in times.items()}))
-        return
     lengths = np.minimum(store.lengths()[users], MAX_LENGTH)
     protocol = (
         f"{options.data.source}, {len(vocabulary):,} items × {speed.DIMENSION}; {len(users):,} users of "
         f"{lengths.mean():.1f} positives (at most {MAX_LENGTH}) × {speed.NEGATIVES} negatives; {speed.LOCAL_STEPS} "
         f"local steps; {speed.circumstances(options.rounds)}"
     )
-    print(f"same gradients in blocks and by hand: largest relative difference {difference:.1e}")
-    print(speed.describe_memory(memory))
-    measurement.show(measurement.of_speed(NAME, protocol, times, LABELS), options.readme)
+    say(f"same gradients in blocks and by hand: largest relative difference {difference:.1e}")
+    say(speed.describe_memory(memory))
+    figures = {name: round(value, 4) for name, value in times.items()} if options.json else None
+    measurement.show(measurement.of_speed(NAME, protocol, times, LABELS), options.readme, figures)
 
 
 def _contestants(

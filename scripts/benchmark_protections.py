@@ -6,8 +6,8 @@ its time over that of the plain round.
 """
 
 import dataclasses
-import json
 import pathlib
+from typing import TYPE_CHECKING
 
 from tff_rec import cli
 from tff_rec.errors import InputError
@@ -15,6 +15,9 @@ from tff_rec.simulation import config as configs
 from tff_rec.simulation import toml_file
 from tff_rec.simulation.option_checks import check_whole_numbers
 from tff_rec.simulation.privacy_config import PrivacyConfig
+
+if TYPE_CHECKING:  # TensorFlow is imported after the options are read: `--help` answers at once.
+    from tff_rec.simulation.preparation import Prepared
 
 NAME = "protections"
 COLUMNS = ("", "plain", "secure sum", "ring", "private", "secure sum / plain", "ring / plain", "private / plain")
@@ -46,18 +49,22 @@ class Options:
         check_whole_numbers([("cohort", self.cohort, 1), ("rounds", self.rounds, 1)])
         if not self.config:
             raise InputError("--config names no file; give one or more.")
+        names = [path.stem for path in self.config]
+        if len(set(names)) < len(names):
+            raise InputError(f"--config names files alike: {', '.join(names)}; give each a name of its own.")
 
 
 def main(options: Options) -> None:
     say = (lambda text: None) if options.json else print
     configs_by_name = {path.stem: configured(path, options) for path in options.config}
     compared = {name: variants(config) for name, config in configs_by_name.items()}
+    from tff_rec.report import measurement
     from tff_rec.simulation import preparation
 
+    measurement.check(NAME, options.readme)
     say(f"reading {', '.join(dict.fromkeys(config.data.source for config in configs_by_name.values()))}")
     prepared = {name: preparation.prepare(config) for name, config in configs_by_name.items()}
     say("starting TensorFlow and TFF (10 to 20 seconds)")
-    from tff_rec.report import measurement
     from tff_rec.simulation import execution, speed
 
     times = {}
@@ -66,18 +73,20 @@ def main(options: Options) -> None:
             say(f"timing {name}")
             contestants = [speed.round_of(way, config, prepared[name]) for way, config in ways.items()]
             times[name] = speed.measure(contestants, options.rounds)
-    if options.json:
-        print(
-            json.dumps({name: {way: round(value, 4) for way, value in found.items()} for name, found in times.items()})
-        )
-        return
-    rows: list[tuple[str | float, ...]] = []
-    for name, config in configs_by_name.items():
-        label = f"{name} ({config.model.tower}, {len(prepared[name].vocabulary):,} items × {config.model.dimension})"
-        milliseconds = list(times[name].values())
-        rows.append((label, *milliseconds, *(value / milliseconds[0] for value in milliseconds[1:])))
+    rows = tuple(row(name, config, prepared[name], times[name]) for name, config in configs_by_name.items())
     protocol = f"ms per user and round; {options.cohort:,} users; {speed.circumstances(options.rounds)}"
-    measurement.show(measurement.Measurement(NAME, protocol, COLUMNS, tuple(rows)), options.readme)
+    rounded = {name: {way: round(value, 4) for way, value in found.items()} for name, found in times.items()}
+    figures = rounded if options.json else None
+    measurement.show(measurement.Measurement(NAME, protocol, COLUMNS, rows), options.readme, figures)
+
+
+def row(
+    name: str, config: configs.TwoTowerConfig, prepared: "Prepared", times: dict[str, float]
+) -> tuple[str | float, ...]:
+    """A training's times, and how many times the plain round's the others are."""
+    label = f"{name} ({config.model.tower}, {len(prepared.vocabulary):,} items × {config.model.dimension})"
+    plain, *protected = times.values()
+    return (label, plain, *protected, *(value / plain for value in protected))
 
 
 def configured(path: pathlib.Path, options: Options) -> configs.TwoTowerConfig:

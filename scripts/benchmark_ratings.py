@@ -6,7 +6,6 @@ printed. First, blocks and TensorFlow alone are checked to give the same gradien
 """
 
 import dataclasses
-import json
 import pathlib
 
 from tff_rec import cli
@@ -61,12 +60,13 @@ class Options:
 def main(options: Options) -> None:
     say = (lambda text: None) if options.json else print
     config = configured(options)
-    say(f"reading {config.data.source}")
+    from tff_rec.report import measurement
     from tff_rec.simulation import rating_preparation
 
+    measurement.check(NAME, options.readme)
+    say(f"reading {config.data.source}")
     prepared = rating_preparation.prepare(config)
     say("starting TensorFlow and TFF (10 to 20 seconds)")
-    from tff_rec.report import measurement
     from tff_rec.simulation import execution, rating_speed, speed
 
     with execution.running():
@@ -76,16 +76,14 @@ def main(options: Options) -> None:
             raise SystemExit(f"error: blocks and plain TensorFlow differ by {difference:.1e}; nothing was timed")
         times = speed.measure(contestants, options.rounds)
         memory = speed.peak_memory()
-    if options.json:
-        print(json.dumps({name: round(value, 4) for name, value in times.items()}))
-        return
     protocol = (
         f"{config.data.source}, {len(prepared.vocabulary):,} items × {config.model.dimension}; "
         f"{contestants[0].users:,} users; {options.local_steps} local steps; {speed.circumstances(options.rounds)}"
     )
-    print(f"same gradients with and without TFF: largest relative difference {difference:.1e}")
-    print(speed.describe_memory(memory))
-    measurement.show(measurement.of_speed(NAME, protocol, times, LABELS), options.readme)
+    say(f"same gradients with and without TFF: largest relative difference {difference:.1e}")
+    say(speed.describe_memory(memory))
+    figures = {name: round(value, 4) for name, value in times.items()} if options.json else None
+    measurement.show(measurement.of_speed(NAME, protocol, times, LABELS), options.readme, figures)
 
 
 def configured(options: Options) -> TagAwareConfig:

@@ -64,9 +64,12 @@ def main(options: TrafficOptions) -> None:
         raise InputError(f"--config {options.config} requests no rows; name one with transport.items = 'rows'.")
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=options.path or config.data.path))
     qualities = [quality(run) for run in options.runs]
-    print(f"reading {config.data.source}")
+    from tff_rec.report import measurement
     from tff_rec.simulation import preparation
 
+    name = f"traffic-{config.data.source}"
+    measurement.check(name, options.readme)
+    print(f"reading {config.data.source}")
     prepared = preparation.prepare(config)
     if options.catalogue == "all":
         prepared = preparation.with_whole_catalogue(prepared)
@@ -76,13 +79,9 @@ def main(options: TrafficOptions) -> None:
         print(f"dimension {dimension}")
         cells += count(config, prepared, dimension)
     report({"traffic": cells, "quality": qualities}, options.output)
-    if options.readme is not None:
-        from tff_rec.report import measurement
-
-        told = f"{len(prepared.vocabulary):,} items, {prepared.item_features.num_features:,} feature values"
-        protocol = f"{config.data.source} ({told}), {options.config.stem}; bytes of a device and round, both ways"
-        measurement.publish(in_short(f"traffic-{config.data.source}", protocol, cells), options.readme)
-        print(f"README: {options.readme} shows it")
+    told = f"{len(prepared.vocabulary):,} items, {prepared.item_features.num_features:,} feature values"
+    protocol = f"{config.data.source} ({told}), {options.config.stem}; bytes of a device and round, both ways"
+    measurement.show(in_short(name, protocol, cells), options.readme)
 
 
 def count(config: configs.TwoTowerConfig, prepared: "Prepared", dimension: int) -> list[dict[str, Any]]:
@@ -149,8 +148,10 @@ def report(tables: dict[str, list[dict[str, Any]]], output: pathlib.Path) -> Non
     """Prints the tables and writes them."""
     import pandas as pd
 
+    from tff_rec.simulation.run_folder import write_text
+
     output.mkdir(parents=True, exist_ok=True)
-    (output / "traffic.json").write_text(json.dumps(tables, indent=1), encoding="utf-8")
+    write_text(output / "traffic.json", json.dumps(tables, indent=1))
     text = [_table(pd.DataFrame(tables["traffic"]))]
     if tables["quality"]:
         runs = pd.DataFrame(tables["quality"])
@@ -158,8 +159,8 @@ def report(tables: dict[str, list[dict[str, Any]]], output: pathlib.Path) -> Non
         text.append(_table(runs))
     else:
         text.append("quality: not run; give finished runs with --runs")
-    (output / "traffic.md").write_text("\n\n".join(text) + "\n", encoding="utf-8")
-    print("\n" + "\n\n".join(text) + f"\n\ntables are in {output}")
+    write_text(output / "traffic.md", "\n\n".join(text) + "\n")
+    print("\n" + "\n\n".join(text) + f"\n\ntables are in {output}\n")
 
 
 def _table(frame: "pd.DataFrame") -> str:

@@ -60,13 +60,16 @@ class ItemsTest(tf.test.TestCase):
         for open_one in (PLAIN, FRESH, PERSISTENT, "whole table"):
             with self.subTest(open_one):
                 self.assert_succeeds(uploads(open_one)[attack_grid.DIRECTIONS])
-        self.assert_fails(uploads("DP, ε = 8")[attack_grid.DIRECTIONS])
+        for epsilon in (1, 3, 8):
+            with self.subTest(epsilon=epsilon):
+                self.assert_fails(uploads(f"DP, ε = {epsilon}")[attack_grid.DIRECTIONS])
 
     def test_directions_of_a_larger_sum_tell_less(self):
         study = prepared().study
-        rows = attack_grid.protections({}, ring_sizes=(10, 40))[-2:]
-        small, cohort = (attack_grid.on_uploads(study, row)[attack_grid.DIRECTIONS].auc for row in rows)
-        self.assertLess(cohort.value, small.low)
+        rows = attack_grid.protections({}, ring_sizes=(3, 10, 40))[-3:]
+        small, larger, cohort = (attack_grid.on_uploads(study, row)[attack_grid.DIRECTIONS].auc for row in rows)
+        self.assertLess(larger.value, small.low)
+        self.assertLess(cohort.value, larger.low)
         self.assertAllClose(cohort.value, uploads("secure sum")[attack_grid.DIRECTIONS].auc.value, atol=0.01)
 
     def test_whose(self):

@@ -1,5 +1,7 @@
 """What a script measured stands in the README as it stands in the file beside it, and nowhere else."""
 
+import contextlib
+import io
 import pathlib
 import tempfile
 
@@ -45,6 +47,23 @@ class MeasurementTest(absltest.TestCase):
         measurement.publish(SPEED, self.readme)
         (self.readme.parent / measurement.FOLDER / "speed.json").unlink()
         self.assertIn("<!-- measured speed -->\n\n*not run*\n\n<!-- end", measurement.filled(self.readme))
+
+    def test_show_prints_the_table_or_json_and_publishes(self):
+        for as_json, printed in (
+            (None, f"{TABLE}\nREADME: {self.readme} shows it\n"),
+            ({"ours": 0.12}, '{"ours": 0.12}\n'),
+        ):
+            self.readme.write_text(PLACE)
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                measurement.show(SPEED, self.readme, as_json)
+            self.assertEqual(out.getvalue(), printed)
+            self.assertIn(TABLE, self.readme.read_text())
+
+    def test_check(self):
+        measurement.check("speed", None)
+        measurement.check("speed", self.readme)
+        with self.assertRaisesRegex(InputError, "has no place for 'size'; put <!-- measured size -->"):
+            measurement.check("size", self.readme)
 
     def test_no_place(self):
         self.readme.write_text("nothing\n")

@@ -36,6 +36,20 @@ class BenchmarkProtectionsTest(absltest.TestCase):
         self.assertCountEqual(times, ["plain", "secure", "ring", "private"])
         self.assertGreater(min(times.values()), 0)
 
+    def test_files_of_one_name_are_not_taken_for_one(self):
+        with tempfile.TemporaryDirectory() as folder:
+            config = pathlib.Path(folder) / "ml-1m-private.toml"
+            config.write_text(CONFIG)
+            preset = script_cases.SCRIPTS / "presets" / "two_tower" / "ml-1m-private.toml"
+            script_cases.assert_refused(self, run("--config", str(config), str(preset)), "files alike")
+
+    def test_a_readme_without_a_place_is_refused_before_anything_is_read(self):
+        with tempfile.TemporaryDirectory() as folder:
+            readme = pathlib.Path(folder) / "README.md"
+            readme.touch()
+            result = run("--readme", str(readme))
+            script_cases.assert_refused(self, result, "has no place for 'protections'")
+
     def test_refuses_in_one_sentence(self):
         for arguments, words in (
             (("--cohort", "0"), "--cohort is 0"),

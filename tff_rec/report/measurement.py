@@ -7,16 +7,15 @@ stands there is made from `scripts/presets/measured/NAME.json`.
 import dataclasses
 import json
 import pathlib
-import re
 from collections.abc import Mapping
 
-from tff_rec.errors import InputError
 from tff_rec.report import render
 from tff_rec.report.document import Grid, Text
+from tff_rec.report.places import Places
 from tff_rec.simulation.run_folder import write_text
 
 FOLDER = pathlib.Path("scripts/presets/measured")
-_PLACE = re.compile(r"(<!-- measured (?P<name>\S+) -->\n).*?(<!-- end of measured -->)", re.DOTALL)
+_PLACES = Places("measured")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,12 +55,25 @@ def of_speed(name: str, protocol: str, times: Mapping[str, float], labels: Mappi
     return Measurement(name, protocol, columns, rows)
 
 
-def show(measurement: Measurement, readme: pathlib.Path | None) -> None:
-    """Prints a measurement and publishes it, where there is a README to do so in."""
-    print(measurement.markdown())
+def check(name: str, readme: pathlib.Path | None) -> None:
+    """Raises InputError, before anything is measured, if a README is given and has no place for it."""
+    if readme is not None:
+        _PLACES.check(readme, name, f"'{name}'")
+
+
+def show(measurement: Measurement, readme: pathlib.Path | None, as_json: object = None) -> None:
+    """Prints a measurement and publishes it, where there is a README to do so in.
+
+    Args:
+        measurement: What was measured.
+        readme: The README, or None.
+        as_json: To be printed as one line of JSON instead, and nothing else.
+    """
+    print(measurement.markdown() if as_json is None else json.dumps(as_json))
     if readme is not None:
         publish(measurement, readme)
-        print(f"README: {readme} shows it")
+        if as_json is None:
+            print(f"README: {readme} shows it")
 
 
 def publish(measurement: Measurement, readme: pathlib.Path) -> None:
@@ -70,13 +82,7 @@ def publish(measurement: Measurement, readme: pathlib.Path) -> None:
     Raises:
         InputError: There is no README, or it has no place for the measurement.
     """
-    if not readme.is_file():
-        raise InputError(f"There is no file {readme} to write a measurement into.")
-    if measurement.name not in places(readme):
-        raise InputError(
-            f"{readme} has no place for '{measurement.name}'; put <!-- measured {measurement.name} --> and <!-- end of "
-            "measured --> on lines of their own where its table belongs."
-        )
+    check(measurement.name, readme)
     kept = readme.parent / FOLDER / f"{measurement.name}.json"
     kept.parent.mkdir(parents=True, exist_ok=True)
     write_text(kept, json.dumps(dataclasses.asdict(measurement), indent=1, ensure_ascii=False) + "\n")
@@ -85,16 +91,12 @@ def publish(measurement: Measurement, readme: pathlib.Path) -> None:
 
 def places(readme: pathlib.Path) -> set[str]:
     """The measurements that a README has a place for."""
-    return {match["name"] for match in _PLACE.finditer(readme.read_text(encoding="utf-8"))}
+    return _PLACES.names(readme)
 
 
 def filled(readme: pathlib.Path) -> str:
     """The README with every place filled from `FOLDER`; "not run" where there is no file."""
-
-    def fill(match: re.Match[str]) -> str:
-        return f"{match[1]}\n{_kept(readme.parent / FOLDER / (match['name'] + '.json'))}\n\n{match[3]}"
-
-    return _PLACE.sub(fill, readme.read_text(encoding="utf-8"))
+    return _PLACES.filled(readme, lambda name: _kept(readme.parent / FOLDER / f"{name}.json"))
 
 
 def _kept(path: pathlib.Path) -> str:

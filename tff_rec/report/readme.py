@@ -7,19 +7,16 @@ it can be checked wherever the repository is.
 """
 
 import pathlib
-import re
 
-from tff_rec.errors import InputError
 from tff_rec.report import pairs
+from tff_rec.report.places import Places
 from tff_rec.report.study import PLAN_FILE, RESULTS_FILE, read_study
 from tff_rec.report.summary import summary
 from tff_rec.simulation.run_folder import write_text
 
 RESULTS = pathlib.Path("scripts/presets/studies")
 COMMITTED = (PLAN_FILE, RESULTS_FILE, pairs.PAIRS_FILE)
-_PLACE = re.compile(
-    r"(<!-- results (?P<study>[^\s/]+)(?:/(?P<table>\S+))? -->\n).*?(<!-- end of results -->)", re.DOTALL
-)
+_PLACES = Places("results")
 
 
 def publish(folder: pathlib.Path, readme: pathlib.Path) -> list[pathlib.Path]:
@@ -36,13 +33,7 @@ def publish(folder: pathlib.Path, readme: pathlib.Path) -> list[pathlib.Path]:
         InputError: There is no README, it has no place for the study, or names a study or table that is not there.
     """
     name = read_study(folder).name
-    if not readme.is_file():
-        raise InputError(f"There is no file {readme} to write results into.")
-    if name not in places(readme):
-        raise InputError(
-            f"{readme} has no place for study '{name}'; put <!-- results {name} --> and <!-- end of results --> on "
-            "lines of their own where its tables belong."
-        )
+    _PLACES.check(readme, name, f"study '{name}'")
     kept = readme.parent / RESULTS / name
     kept.mkdir(parents=True, exist_ok=True)
     sources = [folder / file for file in COMMITTED if (folder / file).is_file()]
@@ -59,7 +50,7 @@ def publish(folder: pathlib.Path, readme: pathlib.Path) -> list[pathlib.Path]:
 
 def places(readme: pathlib.Path) -> set[str]:
     """The studies that a README has a place for."""
-    return {match["study"] for match in _PLACE.finditer(readme.read_text(encoding="utf-8"))}
+    return _PLACES.names(readme)
 
 
 def filled(readme: pathlib.Path) -> str:
@@ -69,10 +60,11 @@ def filled(readme: pathlib.Path) -> str:
         InputError: A place names a study or a table that is not there.
     """
 
-    def fill(match: re.Match[str]) -> str:
-        return f"{match[1]}\n{summary(readme.parent / RESULTS / match['study'], match['table'])}\n\n{match[4]}"
+    def tables(name: str) -> str:
+        study, _, table = name.partition("/")
+        return summary(readme.parent / RESULTS / study, table or None)
 
-    return _PLACE.sub(fill, readme.read_text(encoding="utf-8"))
+    return _PLACES.filled(readme, tables)
 
 
 def _changes(path: pathlib.Path, text: str) -> bool:
