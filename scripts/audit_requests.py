@@ -7,6 +7,7 @@ Writes attack.csv, popularity.csv, exposure.csv and audit.png to --output.
 """
 
 import dataclasses
+import math
 import pathlib
 import time
 from collections.abc import Callable
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from tff_rec.federated.requests import ItemSets
     from tff_rec.report.measurement import Measurement
 
-NAME = "requests"
+NAMES = ("requests", "requests-popularity")
 ROUNDS = (1, 2, 3, 10)
 RHOS = (1.0, 4.0)
 COHORTS = (10, 50, 100, 500)
@@ -81,7 +82,8 @@ def main(options: AuditOptions) -> None:
     check(options)
     from tff_rec.report import measurement
 
-    measurement.check(NAME, options.readme)
+    for name in NAMES:
+        measurement.check(name, options.readme)
     positives, num_items = read_positives(options)
     print(f"{options.data.source}: {len(positives):,} devices, {num_items:,} items, {len(positives.items):,} positives")
     tables = {
@@ -95,8 +97,9 @@ def main(options: AuditOptions) -> None:
     plot(tables, options.data.source, options.output / "audit.png")
     report(tables)
     protocol = f"{options.data.source}, {len(positives):,} devices, {num_items:,} items"
-    print()
-    measurement.show(in_short(protocol, tables["attack"]), options.readme)
+    for found in (counting_in_short(protocol, tables["attack"]), popularity_in_short(protocol, tables["popularity"])):
+        print()
+        measurement.show(found, options.readme)
     print(f"tables and plot are in {options.output}; {time.perf_counter() - began:.0f} s")
 
 
@@ -281,7 +284,7 @@ def _asked(own: "ItemSets", num_items: int, rho: float, rng: "np.random.Generato
     return [asked[device] for device in range(len(asked))]
 
 
-def in_short(protocol: str, attack: "pd.DataFrame") -> "Measurement":
+def counting_in_short(protocol: str, attack: "pd.DataFrame") -> "Measurement":
     """AUC, of positives against decoys, and F1 of each way, by rounds."""
     from tff_rec.report.measurement import Measurement
 
@@ -290,7 +293,16 @@ def in_short(protocol: str, attack: "pd.DataFrame") -> "Measurement":
         pairs = zip(found["auc against decoys"], found["f1"], strict=True)
         rows.append((str(decoys), f"{rho:g}", *(f"{auc:.3f} / {f1:.3f}" for auc, f1 in pairs)))
     rounds = (f"AUC / F1 after {number} round{'s' * (number > 1)}" for number in ROUNDS)
-    return Measurement(NAME, protocol, ("decoys", "ρ", *rounds), tuple(rows))
+    return Measurement(NAMES[0], protocol, ("decoys", "ρ", *rounds), tuple(rows))
+
+
+def popularity_in_short(protocol: str, popularity: "pd.DataFrame") -> "Measurement":
+    """AUC of the items' popularity, by way and ρ."""
+    from tff_rec.report.measurement import Measurement
+
+    found = popularity.itertuples(index=False)
+    rows = tuple((str(way), "" if math.isnan(rho) else f"{rho:g}", float(auc)) for way, rho, auc in found)
+    return Measurement(NAMES[1], protocol, ("persistent decoys", "ρ", "AUC of popularity, one request"), rows)
 
 
 def plot(tables: dict[str, "pd.DataFrame"], source: str, path: pathlib.Path) -> None:

@@ -47,7 +47,7 @@ def build_model(
             dimension=model.dimension,
             hidden=model.candidate_hidden,
             se_ratio=model.se_ratio,
-            unit_norm=model.similarity == "cosine",
+            unit_norm=model.unit_norm,
             stddev=model.initial_stddev,
             seed=config.seed,
         ),
@@ -174,7 +174,7 @@ def _query_tower(model: ModelConfig, seed: int) -> query_towers.QueryTower:
             hidden=model.hidden,
             dropout=model.dropout,
             se_ratio=model.se_ratio,
-            unit_norm=model.similarity == "cosine",
+            unit_norm=model.unit_norm,
             seed=seed,
         )
     return query_towers.AttentionQueryTower(
@@ -184,7 +184,7 @@ def _query_tower(model: ModelConfig, seed: int) -> query_towers.QueryTower:
         num_heads=model.num_heads,
         dropout=model.dropout,
         se_ratio=model.se_ratio,
-        unit_norm=model.similarity == "cosine",
+        unit_norm=model.unit_norm,
         seed=seed,
     )
 

@@ -75,6 +75,11 @@ class ModelConfig:
     feature_scale: float = 1.0
     initial_stddev: float = 0.02
 
+    @property
+    def unit_norm(self) -> bool:
+        """Whether both towers give vectors of length 1."""
+        return self.similarity == "cosine"
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
