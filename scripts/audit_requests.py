@@ -302,7 +302,9 @@ def popularity_in_short(protocol: str, popularity: "pd.DataFrame") -> "Measureme
 
     found = popularity.itertuples(index=False)
     rows = tuple((str(way), "" if math.isnan(rho) else f"{rho:g}", float(auc)) for way, rho, auc in found)
-    return Measurement(NAMES[1], protocol, ("persistent decoys", "ρ", "AUC of popularity, one request"), rows)
+    return Measurement(
+        NAMES[1], protocol, ("persistent decoys", "ρ", "AUC of popularity, positives against all else asked for"), rows
+    )
 
 
 def plot(tables: dict[str, "pd.DataFrame"], source: str, path: pathlib.Path) -> None:
