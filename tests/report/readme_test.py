@@ -56,6 +56,12 @@ class ReadmeTest(absltest.TestCase):
         row = next(line for line in readme.filled(self.readme).splitlines() if line.startswith("| federated"))
         self.assertEqual(row, "| federated | *not run* | *not run* | *0 of 2; seeds 0, 1 not run* |")
 
+    def test_a_study_that_is_deleted_is_not_run(self):
+        readme.publish(self.study, self.readme)
+        shutil.rmtree(self.readme.parent / readme.RESULTS / "small")
+        self.assertEqual(readme.filled(self.readme).count("*not run*"), 1)
+        self.assertNotIn("federated", readme.filled(self.readme))
+
     def test_one_table(self):
         self.readme.write_text(PLACE.replace("small", "small/main"))
         readme.publish(self.study, self.readme)
@@ -70,10 +76,13 @@ class ReadmeTest(absltest.TestCase):
             readme.publish(self.study, self.readme)
         self.assertFalse((self.readme.parent / readme.RESULTS).exists())
 
-    def test_the_readme_of_this_repository_equals_the_committed_numbers(self):
-        self.assertEqual(readme.filled(ROOT / "README.md"), (ROOT / "README.md").read_text(encoding="utf-8"))
-        committed = {folder.name for folder in (ROOT / readme.RESULTS).glob("*/")}
-        self.assertEqual(readme.places(ROOT / "README.md"), committed)
+    def test_the_pages_of_this_repository_equal_the_committed_numbers(self):
+        pages = [ROOT / "README.md", ROOT / "RESULTS.md"]
+        for page in pages:
+            self.assertEqual(readme.filled(page), page.read_text(encoding="utf-8"))
+        shown = set.union(*map(readme.places, pages))
+        self.assertContainsSubset({folder.name for folder in (ROOT / readme.RESULTS).glob("*/")}, shown)
+        self.assertContainsSubset(shown, {path.stem for path in (ROOT / readme.RESULTS).glob("*.toml")})
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from tff_rec.report import render
 from tff_rec.report.document import Grid, Text
-from tff_rec.report.places import Places
+from tff_rec.report.places import NOT_RUN, Places
 from tff_rec.simulation.run_folder import write_text
 
 FOLDER = pathlib.Path("scripts/presets/measured")
@@ -101,7 +101,7 @@ def filled(readme: pathlib.Path) -> str:
 
 def _kept(path: pathlib.Path) -> str:
     if not path.is_file():
-        return "*not run*"
+        return NOT_RUN
     fields = json.loads(path.read_text(encoding="utf-8"))
     rows = tuple(tuple(row) for row in fields["rows"])
     return Measurement(fields["name"], fields["protocol"], tuple(fields["columns"]), rows).markdown()

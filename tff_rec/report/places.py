@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from tff_rec.errors import InputError
 
+NOT_RUN = "*not run*"
+
 
 @dataclasses.dataclass(frozen=True)
 class Places:

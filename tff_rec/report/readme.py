@@ -9,7 +9,7 @@ it can be checked wherever the repository is.
 import pathlib
 
 from tff_rec.report import pairs
-from tff_rec.report.places import Places
+from tff_rec.report.places import NOT_RUN, Places
 from tff_rec.report.study import PLAN_FILE, RESULTS_FILE, read_study
 from tff_rec.report.summary import summary
 from tff_rec.simulation.run_folder import write_text
@@ -54,15 +54,16 @@ def places(readme: pathlib.Path) -> set[str]:
 
 
 def filled(readme: pathlib.Path) -> str:
-    """The README with every place filled from `RESULTS`.
+    """The README with every place filled from `RESULTS`; "not run" where there is no study of that name.
 
     Raises:
-        InputError: A place names a study or a table that is not there.
+        InputError: A place names a table that its study does not have.
     """
 
     def tables(name: str) -> str:
         study, _, table = name.partition("/")
-        return summary(readme.parent / RESULTS / study, table or None)
+        kept = readme.parent / RESULTS / study
+        return summary(kept, table or None) if (kept / PLAN_FILE).is_file() else NOT_RUN
 
     return _PLACES.filled(readme, tables)
 
