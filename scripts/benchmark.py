@@ -97,8 +97,8 @@ def main(options: Options) -> None:
     )
     say(f"same gradients in blocks and by hand: largest relative difference {difference:.1e}")
     say(speed.describe_memory(memory))
-    figures = {name: round(value, 4) for name, value in times.items()} if options.json else None
-    measurement.show(measurement.of_speed(NAME, protocol, times, LABELS), options.readme, figures)
+    table = measurement.of_speed(NAME, protocol, times, LABELS)
+    measurement.show(table, options.readme, times if options.json else None)
 
 
 def _contestants(

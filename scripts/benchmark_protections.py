@@ -75,9 +75,8 @@ def main(options: Options) -> None:
             times[name] = speed.measure(contestants, options.rounds)
     rows = tuple(row(name, config, prepared[name], times[name]) for name, config in configs_by_name.items())
     protocol = f"ms per user and round; {options.cohort:,} users; {speed.circumstances(options.rounds)}"
-    rounded = {name: {way: round(value, 4) for way, value in found.items()} for name, found in times.items()}
-    figures = rounded if options.json else None
-    measurement.show(measurement.Measurement(NAME, protocol, COLUMNS, rows), options.readme, figures)
+    table = measurement.Measurement(NAME, protocol, COLUMNS, rows)
+    measurement.show(table, options.readme, times if options.json else None)
 
 
 def row(

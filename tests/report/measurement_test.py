@@ -52,6 +52,7 @@ class MeasurementTest(absltest.TestCase):
         for as_json, printed in (
             (None, f"{TABLE}\nREADME: {self.readme} shows it\n"),
             ({"ours": 0.12}, '{"ours": 0.12}\n'),
+            ({"small": {"ours": 0.123456}}, '{"small": {"ours": 0.1235}}\n'),
         ):
             self.readme.write_text(PLACE)
             with contextlib.redirect_stdout(io.StringIO()) as out:

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 from tff_rec.report import render
 from tff_rec.report.document import Grid, Text
@@ -15,6 +16,8 @@ from tff_rec.report.places import NOT_RUN, Places
 from tff_rec.simulation.run_folder import write_text
 
 FOLDER = pathlib.Path("scripts/presets/measured")
+Figures = Mapping[str, "float | Figures"]
+"""Numbers by name, or groups of them."""
 _PLACES = Places("measured")
 
 
@@ -61,15 +64,15 @@ def check(name: str, readme: pathlib.Path | None) -> None:
         _PLACES.check(readme, name, f"'{name}'")
 
 
-def show(measurement: Measurement, readme: pathlib.Path | None, as_json: object = None) -> None:
+def show(measurement: Measurement, readme: pathlib.Path | None, as_json: Figures | None = None) -> None:
     """Prints a measurement and publishes it, where there is a README to do so in.
 
     Args:
         measurement: What was measured.
         readme: The README, or None.
-        as_json: To be printed as one line of JSON instead, and nothing else.
+        as_json: Figures to be printed as one line of JSON instead, with four decimals, and nothing else.
     """
-    print(measurement.markdown() if as_json is None else json.dumps(as_json))
+    print(measurement.markdown() if as_json is None else json.dumps(_rounded(as_json)))
     if readme is not None:
         publish(measurement, readme)
         if as_json is None:
@@ -97,6 +100,10 @@ def places(readme: pathlib.Path) -> set[str]:
 def filled(readme: pathlib.Path) -> str:
     """The README with every place filled from `FOLDER`; "not run" where there is no file."""
     return _PLACES.filled(readme, lambda name: _kept(readme.parent / FOLDER / f"{name}.json"))
+
+
+def _rounded(figures: Figures) -> dict[str, Any]:
+    return {key: _rounded(of) if isinstance(of, Mapping) else round(of, 4) for key, of in figures.items()}
 
 
 def _kept(path: pathlib.Path) -> str:

@@ -31,8 +31,6 @@ _KNOWN = {
     "rmse": Metric("RMSE", "", 4, False),
     "mse": Metric("MSE", "", 4, False),
     "mae": Metric("MAE", "", 4, False),
-    "precision": Metric("precision", "", 4, True),
-    "recall": Metric("recall", "", 4, True),
     "ndcg": Metric("NDCG", "", 4, True),
 }
 
