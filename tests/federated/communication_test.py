@@ -13,14 +13,15 @@ from tff_rec.models.candidate_tower import CandidateTower
 ITEMS, FEATURES, DIMENSION, HIDDEN = 5, 4, 2, 3
 
 
-def _model(**options):
+def _model(embedding=0, **options):
     """17 numbers in the query tower, 18 in the candidate tower.
 
-    Query: kernel 2 × 3, bias 3, kernel 3 × 2, bias 2. Candidate: 5 items × 2 and 4 features × 2.
+    Query: kernel 2 × 3, bias 3, kernel 3 × 2, bias 2. Candidate: 5 items × 2 and 4 features × 2; with
+    embeddings of 6, 9 × 6 = 54 and a projection of 6 × 2 = 12: 66.
     """
     return two_tower.TwoTower(
         query_towers.BagQueryTower(DIMENSION, half_lives=(0.0,), hidden=HIDDEN, **options),
-        CandidateTower(ITEMS, FEATURES, DIMENSION),
+        CandidateTower(ITEMS, FEATURES, DIMENSION, embedding=embedding),
         np.zeros([ITEMS, 1], np.int32),
         np.ones([ITEMS, 1], np.float32),
         objectives.FullSoftmax(),
@@ -68,15 +69,15 @@ class SplitTrafficTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(moving.peers, {"shares": traffic.peers["shares"] + 5})
 
     def test_requested_rows_under_secure_sum(self):
-        """3 rows in int8: 3 × 6 = 18 down. Up in 18 bits, each part in whole bytes, and 3 ids of 4 bytes.
+        """3 rows in int8: 3 × 6 = 18 down. Up in 18 bits, each part in whole bytes, and 3 ids of 5 items, 3 bits each.
 
         17 × 18 = 306 bits are 39 bytes; 3 × 2 × 18 = 108 bits are 14; 2 × 18 = 36 bits are 5.
         """
         traffic = communication.split_traffic(_model(), table_codings.INT8, requested_rows=3, number_bits=18)
         self.assertEqual(traffic.down, {"query tower": 68, "item vectors": 18})
-        self.assertEqual(traffic.up, {"query tower": 39, "item gradients": 14, "loss and weight": 5, "requests": 12})
+        self.assertEqual(traffic.up, {"query tower": 39, "item gradients": 14, "loss and weight": 5, "requests": 2})
         self.assertEqual(traffic.peers, {})
-        self.assertEqual(traffic.total, 86 + 70)
+        self.assertEqual(traffic.total, 86 + 60)
 
     def test_ring(self):
         """One of 3 shares is uploaded, two go to peers, each as large: 39 + 23 + 5 = 67 up, 134 to peers.
@@ -90,10 +91,13 @@ class SplitTrafficTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(traffic.describe(), "0.000108 MB down, 6.7e-05 MB up, 0.000134 MB to peers")
 
     def test_ids_of_requested_rows_are_no_share(self):
-        """2 rows: 2 × 2 × 18 = 72 bits are 9 bytes; 39 + 9 + 5 = 53 up and 2 × 53 to peers; 8 bytes of ids once."""
+        """2 rows: 2 × 2 × 18 = 72 bits are 9 bytes; 39 + 9 + 5 = 53 up and 2 × 53 to peers; 6 bits of ids once."""
         traffic = communication.split_traffic(_model(), requested_rows=2, number_bits=18, shares=3)
         self.assertEqual(traffic.peers, {"shares": 106})
-        self.assertEqual(sum(traffic.up.values()), 53 + 8)
+        self.assertEqual(sum(traffic.up.values()), 53 + 1)
+
+    def test_the_width_of_embeddings_is_the_servers_matter(self):
+        self.assertEqual(communication.split_traffic(_model(embedding=6)), communication.split_traffic(_model()))
 
     @parameterized.parameters(table_codings.FLOAT32, table_codings.FLOAT16, table_codings.INT8)
     def test_down_is_what_the_distributor_sends(self, coding):
@@ -112,6 +116,12 @@ class UnsplitTrafficTest(tf.test.TestCase):
         self.assertEqual(traffic.down, {"query tower": 68, "item tower": 72})
         self.assertEqual(traffic.up, {"query tower": 68, "item tower": 72, "loss and weight": 8})
         self.assertEqual((traffic.peers, traffic.total), ({}, 288))
+
+    def test_wide_embeddings(self):
+        """66 numbers of the candidate tower, 264 bytes: 68 + 264 down, 8 more up."""
+        traffic = communication.unsplit_traffic(_model(embedding=6))
+        self.assertEqual(traffic.down, {"query tower": 68, "item tower": 264})
+        self.assertEqual(traffic.total, 2 * 332 + 8)
 
     def test_under_secure_sum(self):
         """18 bits: 39 bytes of the query tower as above; 18 × 18 = 324 bits are 41 bytes; 5: 140 + 85 = 225."""

@@ -9,7 +9,10 @@ from tff_rec.models import layers
 
 
 class CandidateTower(layers.Tower):
-    """Sums an id embedding and the item's feature embeddings, then an optional hidden layer and SE block.
+    """Sums an id embedding and the item's feature embeddings; then an optional projection, hidden layer and SE block.
+
+    Embeddings may be wider than item vectors, as those of SpFedRec's towers are: the server holds them, and devices
+    meet nothing but the vectors.
 
     With `unit_norm` vectors leave the tower with length 1, and a device's product with a query is a cosine: the norm is
     differentiated at the server, once, where devices would have to do it user by user.
@@ -21,6 +24,7 @@ class CandidateTower(layers.Tower):
         num_items: Size of the catalogue.
         num_features: Size of the feature vocabulary.
         dimension: Length of an item vector.
+        embedding: Width of the embeddings, which are projected onto vectors; 0 for that of vectors, without projection.
         hidden: Width of a residual hidden layer; 0 for none.
         se_ratio: Reduction ratio of a squeeze-and-excitation block; 0 for none.
         unit_norm: Whether vectors have length 1.
@@ -32,6 +36,7 @@ class CandidateTower(layers.Tower):
         num_items: int,
         num_features: int,
         dimension: int,
+        embedding: int = 0,
         hidden: int = 0,
         se_ratio: int = 0,
         unit_norm: bool = False,
@@ -42,18 +47,22 @@ class CandidateTower(layers.Tower):
         self.num_items = num_items
         self.num_features = num_features
         self.dimension = dimension
+        self.embedding = embedding
         self.hidden = hidden
         self.se_ratio = se_ratio
         self.unit_norm = unit_norm
         self.stddev = stddev
 
     def weight_specs(self) -> layers.WeightSpecs:
-        """`items`, `features`, then the hidden layer's and the SE block's kernels."""
+        """`items`, `features`, then the projection's, the hidden layer's and the SE block's kernels."""
         d, zeros = self.dimension, tf.keras.initializers.Zeros()
+        width = self.embedding or d
         specs: layers.WeightSpecs = {
-            "items": ((self.num_items, d), self.initializer("items", self.stddev)),
-            "features": ((self.num_features, d), self.initializer("features", self.stddev)),
+            "items": ((self.num_items, width), self.initializer("items", self.stddev)),
+            "features": ((self.num_features, width), self.initializer("features", self.stddev)),
         }
+        if self.embedding:
+            specs["projection/kernel"] = ((width, d), self.initializer("projection", width**-0.5))
         if self.hidden:
             specs["hidden/kernel"] = ((d, self.hidden), self.initializer("hidden", d**-0.5))
             specs["hidden/bias"] = ((self.hidden,), zeros)
@@ -74,6 +83,8 @@ class CandidateTower(layers.Tower):
         """
         described = tf.sparse.sparse_dense_matmul(features, weights["features"])
         vectors = (weights["items"] + described)[tf.newaxis]
+        if self.embedding:
+            vectors = layers.dense(vectors, weights["projection/kernel"])
         if self.hidden:
             hidden = tf.nn.relu(layers.dense(vectors, weights["hidden/kernel"], weights["hidden/bias"]))
             vectors += layers.dense(hidden, weights["output/kernel"])
@@ -87,7 +98,17 @@ class CandidateTower(layers.Tower):
 
     def get_config(self) -> dict[str, Any]:
         """Arguments that rebuild the layer."""
-        names = ("num_items", "num_features", "dimension", "hidden", "se_ratio", "unit_norm", "stddev", "seed")
+        names = (
+            "num_items",
+            "num_features",
+            "dimension",
+            "embedding",
+            "hidden",
+            "se_ratio",
+            "unit_norm",
+            "stddev",
+            "seed",
+        )
         return super().get_config() | {name: getattr(self, name) for name in names}
 
 
