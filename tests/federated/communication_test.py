@@ -69,15 +69,15 @@ class SplitTrafficTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(moving.peers, {"shares": traffic.peers["shares"] + 5})
 
     def test_requested_rows_under_secure_sum(self):
-        """3 rows in int8: 3 × 6 = 18 down. Up in 18 bits, each part in whole bytes, and 3 ids of 5 items, 3 bits each.
+        """3 rows in int8: 3 × 6 = 18 down. Up in 18 bits, each part in whole bytes, and 3 ids of 4 bytes.
 
         17 × 18 = 306 bits are 39 bytes; 3 × 2 × 18 = 108 bits are 14; 2 × 18 = 36 bits are 5.
         """
         traffic = communication.split_traffic(_model(), table_codings.INT8, requested_rows=3, number_bits=18)
         self.assertEqual(traffic.down, {"query tower": 68, "item vectors": 18})
-        self.assertEqual(traffic.up, {"query tower": 39, "item gradients": 14, "loss and weight": 5, "requests": 2})
+        self.assertEqual(traffic.up, {"query tower": 39, "item gradients": 14, "loss and weight": 5, "requests": 12})
         self.assertEqual(traffic.peers, {})
-        self.assertEqual(traffic.total, 86 + 60)
+        self.assertEqual(traffic.total, 86 + 70)
 
     def test_ring(self):
         """One of 3 shares is uploaded, two go to peers, each as large: 39 + 23 + 5 = 67 up, 134 to peers.
@@ -91,10 +91,10 @@ class SplitTrafficTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(traffic.describe(), "0.000108 MB down, 6.7e-05 MB up, 0.000134 MB to peers")
 
     def test_ids_of_requested_rows_are_no_share(self):
-        """2 rows: 2 × 2 × 18 = 72 bits are 9 bytes; 39 + 9 + 5 = 53 up and 2 × 53 to peers; 6 bits of ids once."""
+        """2 rows: 2 × 2 × 18 = 72 bits are 9 bytes; 39 + 9 + 5 = 53 up and 2 × 53 to peers; 8 bytes of ids once."""
         traffic = communication.split_traffic(_model(), requested_rows=2, number_bits=18, shares=3)
         self.assertEqual(traffic.peers, {"shares": 106})
-        self.assertEqual(sum(traffic.up.values()), 53 + 1)
+        self.assertEqual(sum(traffic.up.values()), 53 + 8)
 
     def test_the_width_of_embeddings_is_the_servers_matter(self):
         self.assertEqual(communication.split_traffic(_model(embedding=6)), communication.split_traffic(_model()))

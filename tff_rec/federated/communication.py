@@ -2,8 +2,8 @@
 
 What travels in simulation is not what would travel: TFF clients are groups of devices, and secure sums are simulated.
 Counted is what a device's part of the round is made of: the tensors in the coding they are sent in, ids of requested
-rows in as many bits as the catalogue needs, and on the way up numbers as wide as the sum of all devices' encoded
-values. Keys, signatures and headers of a real protocol are not counted.
+rows, and on the way up numbers as wide as the sum of all devices' encoded values. Keys, signatures and headers of a
+real protocol are not counted.
 """
 
 import dataclasses
@@ -17,6 +17,7 @@ from tff_rec.federated import adaptive_clipping, stages, table_codings
 from tff_rec.models.two_tower import TwoTower
 
 FLOAT_BITS = 32
+_ID_BYTES = 4
 _LOSS_AND_WEIGHT = 2
 
 
@@ -74,7 +75,7 @@ def split_traffic(
     }
     peers = {"shares": (shares - 1) * sum(up.values())} if shares > 1 else {}
     if requested_rows is not None:
-        up["requests"] = _packed(requested_rows, (model.candidate_tower.num_items - 1).bit_length())
+        up["requests"] = _ID_BYTES * requested_rows
     vectors = rows * _row_bytes(coding, model.candidate_tower.dimension)
     return Traffic({"query tower": 4 * query, "item vectors": vectors}, up, peers)
 
