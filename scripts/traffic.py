@@ -102,9 +102,11 @@ def count(config: configs.TwoTowerConfig, prepared: "Prepared", dimension: int) 
 def in_short(name: str, protocol: str, cells: list[dict[str, Any]]) -> "Measurement":
     """Unsplit training, the whole table and requested rows, the last way, by dimension; and how much less rows are."""
     from tff_rec.report.measurement import Measurement
+    from tff_rec.simulation.traffic_study import NARROW
 
     rows = cells[-1]["way"]
-    ways = (UNSPLIT, WHOLE, rows)
+    counted = {cell["way"] for cell in cells}
+    ways = tuple(way for way in (UNSPLIT, NARROW, WHOLE, rows) if way in counted)
     by_place = {(cell["dimension"], cell["way"]): cell for cell in cells}
     lines: list[tuple[str | float, ...]] = []
     for dimension in dict.fromkeys(cell["dimension"] for cell in cells):

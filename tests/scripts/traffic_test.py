@@ -31,6 +31,7 @@ source = "synthetic"
 tower = "bag"
 hidden = 3
 max_length = 9
+candidate_embedding = 8
 half_lives = [5.0, 0.0]
 [training]
 clients_per_round = 100
@@ -74,8 +75,9 @@ class TrafficTest(tf.test.TestCase):
         (run / "metrics.jsonl").write_text(f"{json.dumps(sizes)}\n{json.dumps(test)}\n")
         return run
 
-    def _model(self, dimension):
-        config = dataclasses.replace(self.config, model=dataclasses.replace(self.config.model, dimension=dimension))
+    def _model(self, dimension, **options):
+        changed = dataclasses.replace(self.config.model, dimension=dimension, **options)
+        config = dataclasses.replace(self.config, model=changed)
         return assembly.build_model(
             config, len(self.prepared.vocabulary), self.prepared.item_features, self.prepared.popularity
         )
@@ -89,6 +91,9 @@ class TrafficTest(tf.test.TestCase):
         return {
             "unsplit FedAvg": communication.unsplit_traffic(model),
             "unsplit FedAvg, secure sum": communication.unsplit_traffic(model, BITS),
+            "unsplit FedAvg, embeddings of d": communication.unsplit_traffic(
+                self._model(dimension, candidate_embedding=0)
+            ),
             "whole table, float32": split(model),
             "whole table, float16": split(model, float16),
             "whole table, int8": split(model, int8),
@@ -147,17 +152,23 @@ class TrafficTest(tf.test.TestCase):
         self.assertRegex(lost, r"\| 1\.2 \| 40\.00 \| 20\.00 \| 20\.00 \|$")
 
     def test_in_short(self):
-        """At each dimension what the long table has of three ways, in kB, and how much less the last is."""
+        """At each dimension what the long table has of four ways, in kB, and how much less the last is than the first.
+
+        Without wide embeddings there are three.
+        """
         short = script.in_short("traffic-x", "made up", self.tables["traffic"])
         cells = {(str(cell["dimension"]), cell["way"]): cell for cell in self.tables["traffic"]}
-        ways = ("unsplit FedAvg", "whole table, int8, secure", "requested rows, int8, secure")
-        self.assertEqual(short.columns[1:4], tuple(f"{way}, kB" for way in ways))
+        narrow, rows = "unsplit FedAvg, embeddings of d", "requested rows, int8, secure"
+        ways = ("unsplit FedAvg", narrow, "whole table, int8, secure", rows)
+        self.assertEqual(short.columns[1:5], tuple(f"{way}, kB" for way in ways))
         self.assertEqual([row[0] for row in short.rows], ["4", "6"])
         for dimension, *sizes, fewer_bytes, fewer_products in short.rows:
             found = [cells[dimension, way] for way in ways]
             self.assertAllClose(sizes, [cell["total"] / 1e3 for cell in found])
-            self.assertAllClose(fewer_bytes, found[0]["total"] / found[2]["total"])
-            self.assertAllClose(fewer_products, found[0]["multiply_adds"] / found[2]["multiply_adds"])
+            self.assertAllClose(fewer_bytes, found[0]["total"] / found[3]["total"])
+            self.assertAllClose(fewer_products, found[0]["multiply_adds"] / found[3]["multiply_adds"])
+        without = [cell for cell in self.tables["traffic"] if cell["way"] != narrow]
+        self.assertLen(script.in_short("traffic-x", "made up", without).columns, 6)
 
     def test_refusals(self):
         (self.folder / "unfinished").mkdir(exist_ok=True)

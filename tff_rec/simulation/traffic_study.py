@@ -16,6 +16,7 @@ from tff_rec.simulation.preparation import Prepared
 
 Aggregation = Literal["plain", "secure", "ring"]
 _SUMMED: tuple[Aggregation, ...] = ("secure", "ring")
+NARROW = "unsplit FedAvg, embeddings of d"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,9 @@ class Way:
 def ways(config: TwoTowerConfig, prepared: Prepared, dimension: int) -> Iterator[Way]:
     """Unsplit averaging first, then split training with each transport and aggregation.
 
+    Wide embeddings of the candidate tower make unsplit training dear: where the model has them, unsplit training of the
+    model without is there too.
+
     Args:
         config: Its model, at another dimension, is what is trained, and its `transport` and bits those of the requested
             rows.
@@ -50,6 +54,11 @@ def ways(config: TwoTowerConfig, prepared: Prepared, dimension: int) -> Iterator
     secure_bits = assembly.number_bits(_replace(config, aggregation="secure"))
     yield Way("unsplit FedAvg", communication.unsplit_traffic(model), unsplit)
     yield Way("unsplit FedAvg, secure sum", communication.unsplit_traffic(model, secure_bits), unsplit)
+    if config.model.candidate_embedding:
+        narrow = dataclasses.replace(whole, model=dataclasses.replace(whole.model, candidate_embedding=0))
+        other, block = _model_and_block(narrow, prepared)
+        compute = device_compute.unsplit_compute(other, assembly.local_training(narrow, other), block)
+        yield Way(NARROW, communication.unsplit_traffic(other), compute)
     split = device_compute.split_compute(model, training, block)
     for transport in (TransportConfig(), TransportConfig(coding="float16"), TransportConfig(coding="int8")):
         whole = _replace(whole, transport=transport)
