@@ -13,7 +13,7 @@ from tff_rec.models.candidate_tower import CandidateTower
 ITEMS, FEATURES, DIMENSION, HIDDEN = 5, 4, 2, 3
 
 
-def _model(embedding=0, **options):
+def _model(expansion=1, **options):
     """17 numbers in the query tower, 18 in the candidate tower.
 
     Query: kernel 2 × 3, bias 3, kernel 3 × 2, bias 2. Candidate: 5 items × 2 and 4 features × 2; with
@@ -21,7 +21,7 @@ def _model(embedding=0, **options):
     """
     return two_tower.TwoTower(
         query_towers.BagQueryTower(DIMENSION, half_lives=(0.0,), hidden=HIDDEN, **options),
-        CandidateTower(ITEMS, FEATURES, DIMENSION, embedding=embedding),
+        CandidateTower(ITEMS, FEATURES, DIMENSION, expansion=expansion),
         np.zeros([ITEMS, 1], np.int32),
         np.ones([ITEMS, 1], np.float32),
         objectives.FullSoftmax(),
@@ -97,7 +97,7 @@ class SplitTrafficTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(sum(traffic.up.values()), 53 + 8)
 
     def test_the_width_of_embeddings_is_the_servers_matter(self):
-        self.assertEqual(communication.split_traffic(_model(embedding=6)), communication.split_traffic(_model()))
+        self.assertEqual(communication.split_traffic(_model(expansion=3)), communication.split_traffic(_model()))
 
     @parameterized.parameters(table_codings.FLOAT32, table_codings.FLOAT16, table_codings.INT8)
     def test_down_is_what_the_distributor_sends(self, coding):
@@ -119,7 +119,7 @@ class UnsplitTrafficTest(tf.test.TestCase):
 
     def test_wide_embeddings(self):
         """66 numbers of the candidate tower, 264 bytes: 68 + 264 down, 8 more up."""
-        traffic = communication.unsplit_traffic(_model(embedding=6))
+        traffic = communication.unsplit_traffic(_model(expansion=3))
         self.assertEqual(traffic.down, {"query tower": 68, "item tower": 264})
         self.assertEqual(traffic.total, 2 * 332 + 8)
 

@@ -47,7 +47,7 @@ def model(objective: objectives.Objective, query_tower: query_towers.QueryTower 
     generator = np.random.default_rng(5)
     query_tower = query_tower or bag()
     candidate_tower = CandidateTower(
-        NUM_ITEMS, 5, DIMENSION, embedding=6, hidden=3, se_ratio=2, unit_norm=query_tower.unit_norm, stddev=0.5, seed=4
+        NUM_ITEMS, 5, DIMENSION, expansion=2, hidden=3, se_ratio=2, unit_norm=query_tower.unit_norm, stddev=0.5, seed=4
     )
     built = two_tower.TwoTower(
         query_tower,

@@ -145,12 +145,12 @@ class CandidateTowerTest(tf.test.TestCase):
         self.assertAllClose(vectors, items + described)
 
     def test_wide_embeddings_are_projected_onto_vectors(self):
-        tower = CandidateTower(3, 3, 2, embedding=5, stddev=1.0)
+        tower = CandidateTower(3, 3, 2, expansion=3, stddev=1.0)
         vectors = tower(self.FEATURES)
         wide = {name: value.numpy() for name, value in tower.tensors.items()}
-        self.assertEqual(wide["items"].shape, (3, 5))
+        self.assertEqual(wide["items"].shape, (3, 6))
         features = wide["features"]
-        described = np.stack([features[0] + 0.5 * features[1], 2 * features[2], np.zeros(5)])
+        described = np.stack([features[0] + 0.5 * features[1], 2 * features[2], np.zeros(6)])
         self.assertAllClose(vectors, (wide["items"] + described) @ wide["projection/kernel"], atol=1e-5)
 
     def test_hidden_layer_is_residual_and_deterministic(self):
@@ -163,13 +163,13 @@ class CandidateTowerTest(tf.test.TestCase):
         self.assertAllClose(first, plain + hidden @ tensors["output/kernel"].numpy(), atol=1e-5)
 
     def test_unit_norm_keeps_the_direction_of_vectors(self):
-        options = {"embedding": 6, "hidden": 5, "se_ratio": 2, "stddev": 1.0}
+        options = {"expansion": 2, "hidden": 5, "se_ratio": 2, "stddev": 1.0}
         vectors = CandidateTower(3, 3, 4, **options)(self.FEATURES).numpy()
         units = CandidateTower(3, 3, 4, unit_norm=True, **options)(self.FEATURES)
         self.assertAllClose(units, vectors / np.linalg.norm(vectors, axis=1, keepdims=True), atol=1e-5)
 
     def test_config_round_trips(self):
-        tower = CandidateTower(3, 3, 4, embedding=6, hidden=5, se_ratio=2, unit_norm=True, stddev=0.3, seed=9)
+        tower = CandidateTower(3, 3, 4, expansion=2, hidden=5, se_ratio=2, unit_norm=True, stddev=0.3, seed=9)
         rebuilt = CandidateTower.from_config(tower.get_config())
         self.assertEqual(rebuilt.get_config(), tower.get_config())
         self.assertAllEqual(tower(self.FEATURES), rebuilt(self.FEATURES))

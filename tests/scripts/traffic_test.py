@@ -31,7 +31,7 @@ source = "synthetic"
 tower = "bag"
 hidden = 3
 max_length = 9
-candidate_embedding = 8
+candidate_expansion = 2
 half_lives = [5.0, 0.0]
 [training]
 clients_per_round = 100
@@ -92,7 +92,7 @@ class TrafficTest(tf.test.TestCase):
             "unsplit FedAvg": communication.unsplit_traffic(model),
             "unsplit FedAvg, secure sum": communication.unsplit_traffic(model, BITS),
             "unsplit FedAvg, embeddings of d": communication.unsplit_traffic(
-                self._model(dimension, candidate_embedding=0)
+                self._model(dimension, candidate_expansion=1)
             ),
             "whole table, float32": split(model),
             "whole table, float16": split(model, float16),

@@ -24,7 +24,8 @@ class CandidateTower(layers.Tower):
         num_items: Size of the catalogue.
         num_features: Size of the feature vocabulary.
         dimension: Length of an item vector.
-        embedding: Width of the embeddings, which are projected onto vectors; 0 for that of vectors, without projection.
+        expansion: Embeddings are so many times as wide as vectors, onto which they are projected; 1 for as wide,
+            without projection.
         hidden: Width of a residual hidden layer; 0 for none.
         se_ratio: Reduction ratio of a squeeze-and-excitation block; 0 for none.
         unit_norm: Whether vectors have length 1.
@@ -36,7 +37,7 @@ class CandidateTower(layers.Tower):
         num_items: int,
         num_features: int,
         dimension: int,
-        embedding: int = 0,
+        expansion: int = 1,
         hidden: int = 0,
         se_ratio: int = 0,
         unit_norm: bool = False,
@@ -47,7 +48,7 @@ class CandidateTower(layers.Tower):
         self.num_items = num_items
         self.num_features = num_features
         self.dimension = dimension
-        self.embedding = embedding
+        self.expansion = expansion
         self.hidden = hidden
         self.se_ratio = se_ratio
         self.unit_norm = unit_norm
@@ -56,12 +57,12 @@ class CandidateTower(layers.Tower):
     def weight_specs(self) -> layers.WeightSpecs:
         """`items`, `features`, then the projection's, the hidden layer's and the SE block's kernels."""
         d, zeros = self.dimension, tf.keras.initializers.Zeros()
-        width = self.embedding or d
+        width = self.expansion * d
         specs: layers.WeightSpecs = {
             "items": ((self.num_items, width), self.initializer("items", self.stddev)),
             "features": ((self.num_features, width), self.initializer("features", self.stddev)),
         }
-        if self.embedding:
+        if self.expansion > 1:
             specs["projection/kernel"] = ((width, d), self.initializer("projection", width**-0.5))
         if self.hidden:
             specs["hidden/kernel"] = ((d, self.hidden), self.initializer("hidden", d**-0.5))
@@ -83,7 +84,7 @@ class CandidateTower(layers.Tower):
         """
         described = tf.sparse.sparse_dense_matmul(features, weights["features"])
         vectors = (weights["items"] + described)[tf.newaxis]
-        if self.embedding:
+        if self.expansion > 1:
             vectors = layers.dense(vectors, weights["projection/kernel"])
         if self.hidden:
             hidden = tf.nn.relu(layers.dense(vectors, weights["hidden/kernel"], weights["hidden/bias"]))
@@ -102,7 +103,7 @@ class CandidateTower(layers.Tower):
             "num_items",
             "num_features",
             "dimension",
-            "embedding",
+            "expansion",
             "hidden",
             "se_ratio",
             "unit_norm",

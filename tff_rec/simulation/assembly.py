@@ -45,7 +45,7 @@ def build_model(
             num_items=num_items,
             num_features=item_features.num_features,
             dimension=model.dimension,
-            embedding=model.candidate_embedding,
+            expansion=model.candidate_expansion,
             hidden=model.candidate_hidden,
             se_ratio=model.se_ratio,
             unit_norm=model.unit_norm,

@@ -55,8 +55,8 @@ class ModelConfig:
         hidden: Bag: width of its hidden layer.
         num_blocks: Attention: number of blocks.
         num_heads: Attention: heads.
-        candidate_embedding: Width of the candidate tower's embeddings of ids and features, which it projects onto item
-            vectors; 0 for that of item vectors, without projection.
+        candidate_expansion: The candidate tower's embeddings of ids and features are so many times as wide as item
+            vectors, onto which it projects them; 1 for as wide, without projection.
         candidate_hidden: Width of the candidate tower's hidden layer; 0 for none.
         feature_scale: Factor on item features beside the id embedding; 0 leaves them out.
         initial_stddev: Standard deviation of initial embeddings.
@@ -73,7 +73,7 @@ class ModelConfig:
     hidden: int = 64
     num_blocks: int = 2
     num_heads: int = 1
-    candidate_embedding: int = 0
+    candidate_expansion: int = 1
     candidate_hidden: int = 0
     feature_scale: float = 1.0
     initial_stddev: float = 0.02
@@ -289,7 +289,7 @@ class TwoTowerConfig(RunConfig):
             ("model.num-blocks", model.num_blocks, 1),
             ("model.num-heads", model.num_heads, 1),
             ("model.se-ratio", model.se_ratio, 0),
-            ("model.candidate-embedding", model.candidate_embedding, 0),
+            ("model.candidate-expansion", model.candidate_expansion, 1),
             ("model.candidate-hidden", model.candidate_hidden, 0),
             ("training.rounds", training.rounds, 1),
             ("training.clients-per-round", training.clients_per_round, 1),

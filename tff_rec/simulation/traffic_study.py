@@ -54,8 +54,8 @@ def ways(config: TwoTowerConfig, prepared: Prepared, dimension: int) -> Iterator
     secure_bits = assembly.number_bits(_replace(config, aggregation="secure"))
     yield Way("unsplit FedAvg", communication.unsplit_traffic(model), unsplit)
     yield Way("unsplit FedAvg, secure sum", communication.unsplit_traffic(model, secure_bits), unsplit)
-    if config.model.candidate_embedding:
-        narrow = dataclasses.replace(whole, model=dataclasses.replace(whole.model, candidate_embedding=0))
+    if config.model.candidate_expansion > 1:
+        narrow = dataclasses.replace(whole, model=dataclasses.replace(whole.model, candidate_expansion=1))
         other, block = _model_and_block(narrow, prepared)
         compute = device_compute.unsplit_compute(other, assembly.local_training(narrow, other), block)
         yield Way(NARROW, communication.unsplit_traffic(other), compute)
