@@ -104,11 +104,8 @@ class Cell:
 
     @property
     def fit_hash(self) -> str:
-        """Of what decides the trained model: cells that share it are judgements of one model.
-
-        Options at their defaults are left out, so that an option which is added later leaves results valid.
-        """
-        runs = [_changed(dataclasses.asdict(identity(run)), dataclasses.asdict(type(run)())) for _, run in self.choices]
+        """Of what decides the trained model: cells that share it are judgements of one model."""
+        runs = [dataclasses.asdict(identity(run)) for _, run in self.choices]
         if self.way not in TRAINED_WAYS:
             runs = [{name: part for name, part in run.items() if name not in _OF_TRAINING} for run in runs]
         return _digest([self.way, {**GRIDS.get(self.way, {}), **self.row.grid}, runs])
@@ -229,15 +226,6 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Options:
         both = isinstance(value, dict) and isinstance(merged.get(name), dict)
         merged[name] = _merged(merged[name], value) if both else copy.deepcopy(value)
     return merged
-
-
-def _changed(values: Options, defaults: Options) -> Options:
-    """Options that are not at their defaults; groups without such are left out."""
-    changed = {name: value for name, value in values.items() if value != defaults[name]}
-    return {
-        name: _changed(value, defaults[name]) if isinstance(value, dict) and isinstance(defaults[name], dict) else value
-        for name, value in changed.items()
-    }
 
 
 def _slug(words: str) -> str:
