@@ -10,7 +10,7 @@ import dataclasses
 import math
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from tff_rec import cli
@@ -32,6 +32,7 @@ COHORTS_DRAWN = 10
 FEW = 20
 FRESH_ROWS = 200
 WINDOW = 100
+LARGEST = 300_000_000  # Users times items: some 6 GB.
 STYLES = {
     "fresh": "-o",
     "persistent": "--s",
@@ -84,11 +85,12 @@ def main(options: AuditOptions) -> None:
 
     for name in NAMES:
         measurement.check(name, options.readme)
-    positives, num_items = read_positives(options)
+    positives, item_ids = read_positives(options)
+    num_items = len(item_ids)
     print(f"{options.data.source}: {len(positives):,} devices, {num_items:,} items, {len(positives.items):,} positives")
     tables = {
-        "attack": audit_attack(positives, num_items, options.seed),
-        "popularity": audit_popularity(positives, num_items, options.seed),
+        "attack": audit_attack(positives, item_ids, options.seed),
+        "popularity": audit_popularity(positives, item_ids, options.seed),
         "exposure": audit_exposure(positives, num_items, options.seed, options.minimum),
     }
     options.output.mkdir(parents=True, exist_ok=True)
@@ -112,8 +114,8 @@ def check(options: AuditOptions) -> None:
         raise InputError(f"--output {options.output} is a file; give a folder.")
 
 
-def read_positives(options: AuditOptions) -> tuple["ItemSets", int]:
-    """Every interaction of every chosen user, and the number of items."""
+def read_positives(options: AuditOptions) -> tuple["ItemSets", tuple[str, ...]]:
+    """Every interaction of every chosen user, and the ids of the items."""
     import numpy as np
 
     from tff_rec.data import clients, features, sources, splits
@@ -128,7 +130,13 @@ def read_positives(options: AuditOptions) -> tuple["ItemSets", int]:
     if options.users:
         chosen = np.random.default_rng(options.seed).choice(len(sets), options.users, replace=False)
         sets = sets.of(np.sort(chosen))
-    return sets, len(vocabulary)
+    cells = len(sets) * len(vocabulary)
+    if cells > LARGEST:
+        raise InputError(
+            f"{options.data.source} has {len(sets):,} users and {len(vocabulary):,} items, too many for a table of "
+            f"what each asked for; give --users {LARGEST // len(vocabulary)} or fewer."
+        )
+    return sets, vocabulary.item_ids
 
 
 def secrets_of(num_devices: int, seed: int) -> list[bytes]:
@@ -138,17 +146,17 @@ def secrets_of(num_devices: int, seed: int) -> list[bytes]:
     return [device_secret(seed, device) for device in range(num_devices)]
 
 
-def audit_attack(positives: "ItemSets", num_items: int, seed: int) -> "pd.DataFrame":
+def audit_attack(positives: "ItemSets", item_ids: Sequence[str], seed: int) -> "pd.DataFrame":
     """AUC and F1 of the intersection attack after every number of rounds, on the positives that were asked for."""
     import numpy as np
     import pandas as pd
 
     from tff_rec.evaluation import request_attacks
 
-    is_positive = request_attacks.membership(positives, num_items)
+    is_positive = request_attacks.membership(positives, len(item_ids))
     records = []
     for rho in RHOS:
-        for way in attacked(positives, num_items, rho, seed):
+        for way in attacked(positives, item_ids, rho, seed):
             rng, counts, rows = np.random.default_rng([seed, 1]), np.zeros(is_positive.shape, np.int16), 0
             for number in range(1, max(ROUNDS) + 1):
                 asked = way.asked(rng)
@@ -178,12 +186,12 @@ def _guess(way: Way, counts: "np.ndarray", is_positive: "np.ndarray", rounds: in
     return guess.auc, request_attacks.intersection_attack(counts * hidden, mine, rounds).auc, guess.f1
 
 
-def attacked(positives: "ItemSets", num_items: int, rho: float, seed: int) -> list[Way]:
+def attacked(positives: "ItemSets", item_ids: Sequence[str], rho: float, seed: int) -> list[Way]:
     """Ways to ask for positives, or for a part of them, among decoys."""
     from tff_rec.federated import requests
 
-    secrets = secrets_of(len(positives), seed)
-    kept = requests.persistent_decoys(positives, num_items, rho, secrets)
+    num_items, secrets = len(item_ids), secrets_of(len(positives), seed)
+    kept = requests.persistent_decoys(positives, item_ids, rho, secrets)
     seeds = [(seed, device) for device in range(len(positives))]
     paired = requests.decoys_by_place(positives, kept, round(rho), seeds)
 
@@ -191,7 +199,7 @@ def attacked(positives: "ItemSets", num_items: int, rho: float, seed: int) -> li
         return requests.shuffled_requests(positives, requests.fresh_decoys(positives, num_items, rho, rng), rng)
 
     def persistent(rng: "np.random.Generator") -> "ItemSets":
-        again = requests.persistent_decoys(positives, num_items, rho, secrets)
+        again = requests.persistent_decoys(positives, item_ids, rho, secrets)
         return requests.shuffled_requests(positives, again, rng)
 
     return [
@@ -229,7 +237,7 @@ def _of_windows(positives: "ItemSets", paired: "np.ndarray", rng: "np.random.Gen
     return requests.item_sets([items[items >= 0] for items in asked])
 
 
-def audit_popularity(positives: "ItemSets", num_items: int, seed: int) -> "pd.DataFrame":
+def audit_popularity(positives: "ItemSets", item_ids: Sequence[str], seed: int) -> "pd.DataFrame":
     """AUC of a server that orders what was asked for once by public popularity."""
     import numpy as np
     import pandas as pd
@@ -237,13 +245,14 @@ def audit_popularity(positives: "ItemSets", num_items: int, seed: int) -> "pd.Da
     from tff_rec.evaluation import request_attacks
     from tff_rec.federated import requests
 
+    num_items = len(item_ids)
     is_positive = request_attacks.membership(positives, num_items)
     popularity = np.bincount(positives.items, minlength=num_items)
     secrets, rng = secrets_of(len(positives), seed), np.random.default_rng([seed, 2])
     records = []
     for rho in RHOS:
         for name, weights in (("uniform", None), ("by popularity", popularity + 1.0)):
-            decoys = requests.persistent_decoys(positives, num_items, rho, secrets, weights)
+            decoys = requests.persistent_decoys(positives, item_ids, rho, secrets, weights)
             counts = np.zeros(is_positive.shape, np.int16)
             request_attacks.count_requests(counts, requests.shuffled_requests(positives, decoys, rng))
             records.append((name, rho, request_attacks.popularity_auc(counts, is_positive, popularity)))

@@ -115,7 +115,7 @@ def show_requests(articles: list[str], purchases: list[list[str]], seed: int) ->
     place = {article: index for index, article in enumerate(articles)}
     positives = requests.item_sets([np.array([place[article] for article in bought]) for bought in purchases])
     secrets = [hashlib.sha256(f"{seed}/{device}".encode()).digest() for device in range(DEVICES)]
-    decoys = requests.persistent_decoys(positives, len(articles), NEGATIVE_RATE, secrets)
+    decoys = requests.persistent_decoys(positives, articles, NEGATIVE_RATE, secrets)
     asked = requests.shuffled_requests(positives, decoys, np.random.default_rng(seed))
     print("\n1. requests")
     for device, (own, other) in enumerate(zip(positives.sizes(), decoys.sizes(), strict=True)):

@@ -44,7 +44,7 @@ class IntersectionTest(tf.test.TestCase):
             for number in range(1, 4):
                 drawn = requests.fresh_decoys(positives, num_items, rho, rng)
                 request_attacks.count_requests(fresh, requests.shuffled_requests(positives, drawn, rng))
-                kept = requests.persistent_decoys(positives, num_items, rho, secrets)
+                kept = requests.persistent_decoys(positives, list(map(str, range(num_items))), rho, secrets)
                 request_attacks.count_requests(persistent, requests.shuffled_requests(positives, kept, rng))
                 holds = request_attacks.intersection_attack(persistent, is_positive, number)
                 self.assertAllClose((holds.auc, holds.f1), (0.5, 2 / (2 + rho)), atol=1e-9)

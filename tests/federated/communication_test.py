@@ -79,6 +79,21 @@ class SplitTrafficTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(traffic.peers, {})
         self.assertEqual(traffic.total, 86 + 70)
 
+    def test_whole_tables_of_gradients_under_secure_sum(self):
+        """Of 3 rows asked for, the 5 × 2 gradients of a table go up: 18 bits each, 180 bits are 23 bytes."""
+        traffic = communication.split_traffic(_model(), requested_rows=3, number_bits=18, sent_rows=ITEMS)
+        self.assertEqual(traffic.up["item gradients"], 23)
+        asked = communication.split_traffic(_model(), requested_rows=3, number_bits=18)
+        self.assertEqual(traffic.down, asked.down)
+        self.assertEqual(traffic.total - asked.total, 23 - 14)
+
+    def test_released_rows(self):
+        """A bit a row: 9 rows are 2 bytes."""
+        asked = communication.split_traffic(_model(), requested_rows=9)
+        traffic = communication.with_released_rows(asked, 9)
+        self.assertEqual((traffic.down["released rows"], traffic.up), (2, asked.up))
+        self.assertEqual(traffic.total, asked.total + 2)
+
     def test_ring(self):
         """One of 3 shares is uploaded, two go to peers, each as large: 39 + 23 + 5 = 67 up, 134 to peers.
 

@@ -6,6 +6,7 @@ import unittest
 import hypothesis
 import numpy as np
 import tensorflow as tf
+from absl.testing import parameterized
 from hypothesis import strategies
 from scipy import stats
 
@@ -16,12 +17,16 @@ def _secrets(count):
     return [hashlib.sha256(bytes([device])).digest() for device in range(count)]
 
 
+def _ids(num_items):
+    return [str(item) for item in range(num_items)]
+
+
 def _positives(sizes, num_items, seed=0):
     rng = np.random.default_rng(seed)
     return requests.item_sets([rng.permutation(num_items)[:size] for size in sizes])
 
 
-class DecoysTest(tf.test.TestCase):
+class DecoysTest(tf.test.TestCase, parameterized.TestCase):
     @hypothesis.settings(max_examples=100, deadline=None)
     @hypothesis.given(
         strategies.lists(strategies.integers(0, 30), max_size=6),
@@ -36,7 +41,7 @@ class DecoysTest(tf.test.TestCase):
         rng = np.random.default_rng(seed)
         for decoys in (
             requests.fresh_decoys(positives, num_items, rho, rng, popularity),
-            requests.persistent_decoys(positives, num_items, rho, _secrets(len(sizes)), popularity),
+            requests.persistent_decoys(positives, _ids(num_items), rho, _secrets(len(sizes)), popularity),
         ):
             asked = requests.shuffled_requests(positives, decoys, rng)
             self.assertLen(asked, len(sizes))
@@ -53,7 +58,7 @@ class DecoysTest(tf.test.TestCase):
 
     def test_persistent_decoys_stay_and_fresh_ones_do_not(self):
         positives, rng = _positives([20] * 5, 2000), np.random.default_rng(0)
-        first, second = (requests.persistent_decoys(positives, 2000, 4.0, _secrets(5)) for _ in range(2))
+        first, second = (requests.persistent_decoys(positives, _ids(2000), 4.0, _secrets(5)) for _ in range(2))
         self.assertAllEqual(first.items, second.items)
         self.assertFalse(np.array_equal(first[0], first[1]))
         one, other = (requests.fresh_decoys(positives, 2000, 4.0, rng) for _ in range(2))
@@ -62,12 +67,24 @@ class DecoysTest(tf.test.TestCase):
 
     def test_a_new_positive_keeps_the_decoys(self):
         before = requests.item_sets([np.arange(10)])
-        decoys = requests.persistent_decoys(before, 500, 2.0, _secrets(1))[0]
+        decoys = requests.persistent_decoys(before, _ids(500), 2.0, _secrets(1))[0]
         for new in (decoys[0], np.setdiff1d(np.arange(10, 500), decoys)[0]):
             after = requests.item_sets([np.append(np.arange(10), new)])
-            grown = requests.persistent_decoys(after, 500, 2.0, _secrets(1))[0]
+            grown = requests.persistent_decoys(after, _ids(500), 2.0, _secrets(1))[0]
             self.assertLen(grown, 22)
             self.assertContainsSubset(set(decoys) - {new}, set(grown))
+
+    @parameterized.parameters(None, 3)
+    def test_a_new_item_leaves_the_decoys(self, popular):
+        """Wherever it is sorted in: 300 of 700 items are decoys, and one item more takes the place of one at most."""
+        positives, ids = requests.item_sets([np.arange(300)]), [f"b{item}" for item in range(1000)]
+        popularity = None if popular is None else np.random.default_rng(0).zipf(popular, 1000).astype(np.float64)
+        before = requests.persistent_decoys(positives, ids, 1.0, _secrets(1), popularity)[0]
+        shifted = requests.item_sets([np.arange(1, 301)])
+        popularity = None if popularity is None else np.append(1.0, popularity)
+        after = requests.persistent_decoys(shifted, ["a", *ids], 1.0, _secrets(1), popularity)[0] - 1
+        self.assertLessEqual(len(np.setdiff1d(before, after)), 1)
+        self.assertLen(after, 300)
 
     def test_distributions(self):
         """Over 4000 devices: 3 decoys of 9 items, uniform; and 1 of 9 by popularity 1..9 (chi-square, fixed seeds)."""
@@ -81,8 +98,8 @@ class DecoysTest(tf.test.TestCase):
                 requests.fresh_decoys(positives, 10, 1.0, rng, popularity),
             ),
             (
-                requests.persistent_decoys(positives, 10, 3.0, secrets),
-                requests.persistent_decoys(positives, 10, 1.0, secrets, popularity),
+                requests.persistent_decoys(positives, _ids(10), 3.0, secrets),
+                requests.persistent_decoys(positives, _ids(10), 1.0, secrets, popularity),
             ),
         ):
             self.assertGreater(stats.chisquare(np.bincount(uniform.items)).pvalue, 0.001)
@@ -106,7 +123,7 @@ class DecoysTest(tf.test.TestCase):
             with self.assertRaisesRegex(ValueError, "5 positive weights"):
                 requests.fresh_decoys(positives, 5, 1.0, rng, popularity)
         with self.assertRaisesRegex(ValueError, "2 secrets for 1 devices"):
-            requests.persistent_decoys(positives, 5, 1.0, _secrets(2))
+            requests.persistent_decoys(positives, _ids(5), 1.0, _secrets(2))
 
 
 class PairingTest(tf.test.TestCase):
@@ -119,7 +136,7 @@ class PairingTest(tf.test.TestCase):
     def test_every_decoy_is_placed_once_beside_its_own_device(self, sizes, rho, seed):
         """Where the 30 items are not enough for the decoys, as many cells are empty as decoys are missing."""
         positives = _positives(sizes, 30, seed)
-        decoys = requests.persistent_decoys(positives, 30, rho, _secrets(len(sizes)))
+        decoys = requests.persistent_decoys(positives, _ids(30), rho, _secrets(len(sizes)))
         seeds = [(seed, device) for device in range(len(sizes))]
         paired = requests.decoys_by_place(positives, decoys, rho, seeds)
         self.assertEqual((paired.shape, paired.dtype), ((sum(sizes), rho), np.int32))
@@ -130,7 +147,7 @@ class PairingTest(tf.test.TestCase):
 
     def test_the_same_seeds_give_the_same_pairing(self):
         positives = _positives([40, 40], 500)
-        decoys = requests.persistent_decoys(positives, 500, 2.0, _secrets(2))
+        decoys = requests.persistent_decoys(positives, _ids(500), 2.0, _secrets(2))
         first = requests.decoys_by_place(positives, decoys, 2, [(7, 0), (7, 1)])
         self.assertAllEqual(requests.decoys_by_place(positives, decoys, 2, [(7, 0), (7, 1)]), first)
         other = requests.decoys_by_place(positives, decoys, 2, [(7, 0), (8, 1)])
@@ -151,7 +168,7 @@ class PairingTest(tf.test.TestCase):
         The positives are asked for 1, 2, 3, 4, 4, 4, 4, 3, 2 and 1 times; with ρ = 3 there are three decoys of each.
         """
         positives = _positives([10], 500)
-        decoys = requests.persistent_decoys(positives, 500, 3.0, _secrets(1))
+        decoys = requests.persistent_decoys(positives, _ids(500), 3.0, _secrets(1))
         paired = requests.decoys_by_place(positives, decoys, 3, [[0]])
         asked = np.zeros(500, np.int64)
         for begin in range(7):

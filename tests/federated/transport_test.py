@@ -1,5 +1,7 @@
 """How item vectors travel: codings, rows alone through federated_select, and rows that too few asked for."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -81,6 +83,15 @@ class SelectTest(cases.TwoTowerTestCase, parameterized.TestCase):
             local = cases.training(built, local_steps=2, learning_rate=0.3)
             results.append(cases.trained(build(built, local, cases.adam(), aggregator, transport, **options), rounds))
         self.assert_same(*results)
+
+    def test_a_client_asks_for_its_rows_alone(self):
+        """Two users with history (2, 5) and (5), decoys (0, 1) and (0): items 0, 1, 2 and 5, the last one repeated."""
+        objective = dataclasses.replace(cases.REQUESTED, fresh_rows=0)
+        keys = select_two_tower.build_row_keys(cases.model(objective), max_rows=6)
+        users = [np.array([2, 5], np.int32), np.array([5], np.int32)]
+        (client,) = cases.datasets(users, [[[0], [1]]], objective)
+        self.assertAllEqual(keys(client), [0, 1, 2, 5, 5, 5])
+        self.assertEqual(str(keys.type_signature.result), "int32[6]")
 
     def test_a_client_receives_its_rows_alone(self):
         """The vectors of a client with history (2, 5) and decoys (7, 9) are 4 of 12; item 0's is none of them."""

@@ -7,6 +7,7 @@ import pathlib
 import sys
 import tempfile
 import unittest
+import unittest.mock
 
 import numpy as np
 import pandas as pd
@@ -119,6 +120,8 @@ class AuditTest(tf.test.TestCase):
         ):
             with self.assertRaisesRegex(InputError, sentence):
                 script.main(script.AuditOptions(**({"output": self.output} | options)))
+        with unittest.mock.patch.object(script, "LARGEST", 10_000), self.assertRaisesRegex(InputError, "give --users "):
+            script.main(script.AuditOptions(output=self.output))
         self.assertFalse(self.output.exists())
         result = _run("--output", file)
         self.assertEqual((result.returncode, result.stdout), (2, ""))

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tff_rec.errors import InputError
 from tff_rec.federated import communication, table_codings
-from tff_rec.simulation import assembly, preparation, rounds, toml_file
+from tff_rec.simulation import assembly, preparation, rounds, toml_file, traffic_study
 from tff_rec.simulation import config as configs
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "traffic.py"
@@ -36,11 +36,13 @@ half_lives = [5.0, 0.0]
 [training]
 clients_per_round = 100
 secure_bits = 14
+item_clip_norm = 2.0
 ring_shares = 3
 [transport]
 items = "rows"
 coding = "int8"
 fresh_rows = 30
+minimum_requesters = 2
 """
 BITS = 14 + 7  # 100 values of 14 bits add up to one of 21; the ring adds in words of 32.
 
@@ -88,6 +90,10 @@ class TrafficTest(tf.test.TestCase):
         own = 2 * np.minimum(self.prepared.store.lengths()[self.prepared.trainable_users], 10)
         rows = math.ceil(np.mean(own + (num_items - own) * (1 - (1 - 1 / num_items) ** 30)))
         float16, int8, split = table_codings.FLOAT16, table_codings.INT8, communication.split_traffic
+
+        def asked(coding=table_codings.FLOAT32, **options):
+            return communication.with_released_rows(split(model, coding, rows, **options), rows)
+
         return {
             "unsplit FedAvg": communication.unsplit_traffic(model),
             "unsplit FedAvg, secure sum": communication.unsplit_traffic(model, BITS),
@@ -99,8 +105,10 @@ class TrafficTest(tf.test.TestCase):
             "whole table, int8": split(model, int8),
             "whole table, int8, secure": split(model, int8, number_bits=BITS),
             "whole table, int8, ring": split(model, int8, number_bits=32, shares=3),
-            "requested rows, float32": split(model, requested_rows=rows),
-            "requested rows, int8, secure": split(model, int8, requested_rows=rows, number_bits=BITS),
+            "requested rows, float32": asked(),
+            "requested rows, int8, encoded": asked(int8, number_bits=14),
+            "requested rows, int8, secure sum of rows": asked(int8, number_bits=BITS),
+            "requested rows, int8, secure sum of tables": asked(int8, number_bits=BITS, sent_rows=num_items),
         }
 
     def test_every_cell_is_what_communication_counts(self):
@@ -140,6 +148,13 @@ class TrafficTest(tf.test.TestCase):
         counted = assembly.mean_requested_rows(self.config, model, self.prepared.store.lengths()[users])
         self.assertAllClose(counted, np.concatenate(asked).mean(), rtol=0.01, atol=1.0)
 
+    def test_a_device_that_runs_out_of_decoys_asks_for_fewer_rows(self):
+        """Of I items a device has I - 6; its window of 10 has 10 · 6 / (I - 6) of 6 decoys in the mean, rounded up."""
+        transport = dataclasses.replace(self.config.transport, fresh_rows=0)
+        config, num_items = dataclasses.replace(self.config, transport=transport), len(self.prepared.vocabulary)
+        counted = assembly.mean_requested_rows(config, self._model(4), np.array([num_items - 6]))
+        self.assertEqual(counted, math.ceil(10 + 60 / (num_items - 6)))
+
     def test_the_table_has_all_ways_and_runs(self):
         """Of NDCG@10 25 % the second run has 20 %: it lost 20 %. Each moved 1,230 bytes, 1.2 kB."""
         text = (self.folder / "tables" / "traffic.md").read_text()
@@ -152,23 +167,36 @@ class TrafficTest(tf.test.TestCase):
         self.assertRegex(lost, r"\| 1\.2 \| 40\.00 \| 20\.00 \| 20\.00 \|$")
 
     def test_in_short(self):
-        """At each dimension what the long table has of four ways, in kB, and how much less the last is than the first.
+        """At each dimension what the long table has of three ways, in kB, and how much less rows are than the first.
 
-        Without wide embeddings there are three.
+        Without wide embeddings there are two.
         """
         short = script.in_short("traffic-x", "made up", self.tables["traffic"])
         cells = {(str(cell["dimension"]), cell["way"]): cell for cell in self.tables["traffic"]}
-        narrow, rows = "unsplit FedAvg, embeddings of d", "requested rows, int8, secure"
-        ways = ("unsplit FedAvg", narrow, "whole table, int8, secure", rows)
-        self.assertEqual(short.columns[1:5], tuple(f"{way}, kB" for way in ways))
+        narrow, rows = "unsplit FedAvg, embeddings of d", "requested rows, int8, "
+        ways = ("unsplit FedAvg", narrow, f"{rows}encoded", f"{rows}secure sum of rows", f"{rows}secure sum of tables")
+        self.assertEqual(short.columns[1:4], tuple(f"{way}, kB" for way in ways[:3]))
         self.assertEqual([row[0] for row in short.rows], ["4", "6"])
-        for dimension, *sizes, fewer_bytes, fewer_products in short.rows:
+        for dimension, *numbers in short.rows:
+            sizes, fewer_bytes, fewer_products = numbers[:3], numbers[3:6], numbers[6]
             found = [cells[dimension, way] for way in ways]
-            self.assertAllClose(sizes, [cell["total"] / 1e3 for cell in found])
-            self.assertAllClose(fewer_bytes, found[0]["total"] / found[3]["total"])
-            self.assertAllClose(fewer_products, found[0]["multiply_adds"] / found[3]["multiply_adds"])
+            self.assertAllClose(sizes, [cell["total"] / 1e3 for cell in found[:3]])
+            self.assertAllClose(fewer_bytes, [found[0]["total"] / cell["total"] for cell in found[2:]])
+            self.assertAllClose(fewer_products, found[0]["multiply_adds"] / found[2]["multiply_adds"])
         without = [cell for cell in self.tables["traffic"] if cell["way"] != narrow]
-        self.assertLen(script.in_short("traffic-x", "made up", without).columns, 6)
+        self.assertLen(script.in_short("traffic-x", "made up", without).columns, 7)
+
+    def test_unsplit_devices_bound_no_item_gradients(self):
+        """Their products are those of a training without clip norm; of a whole table, split devices have more."""
+        cells = {cell["way"]: cell for cell in self.tables["traffic"] if cell["dimension"] == 4}
+        unclipped = dataclasses.replace(
+            self.config, training=dataclasses.replace(self.config.training, item_clip_norm=None)
+        )
+        ways = {way.name: way.compute for way in traffic_study.ways(unclipped, self.prepared, 4)}
+        for way in ("unsplit FedAvg", "unsplit FedAvg, embeddings of d"):
+            self.assertEqual(cells[way]["multiply_adds"], ways[way].multiply_adds)
+        table = "whole table, float32"
+        self.assertGreater(cells[table]["multiply_adds"], ways[table].multiply_adds)
 
     def test_refusals(self):
         (self.folder / "unfinished").mkdir(exist_ok=True)

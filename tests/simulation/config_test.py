@@ -84,6 +84,11 @@ class OptionsTest(parameterized.TestCase):
             ["--training.aggregation", "ring", "--training.objective", "sampled-softmax"],
             "--training.aggregation ring .* --training.objective full-softmax",
         ),
+        (
+            "minimum above the cohort",
+            ["--transport.items", "rows", "--transport.minimum-requesters", "9", "--training.clients-per-round", "8"],
+            "--transport.minimum-requesters 9 is above --training.clients-per-round 8",
+        ),
         ("minimum without requests", ["--transport.minimum-requesters", "2"], "--transport.minimum-requesters counts"),
         (
             "rows with negatives",

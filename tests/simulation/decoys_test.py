@@ -29,7 +29,7 @@ def _random_store():
 def _draw(store, strategy, rho=2, law="uniform", popularity=None, seed=3):
     popularity = np.ones(NUM_ITEMS, np.float32) if popularity is None else popularity
     transport = TransportConfig(items="rows", decoys=rho, decoy_strategy=strategy, decoy_sampling=law)
-    return decoys.decoys_of_rounds(transport, store, popularity, seed)
+    return decoys.decoys_of_rounds(transport, store, list(map(str, range(len(popularity)))), popularity, seed)
 
 
 class DecoysTest(tf.test.TestCase, parameterized.TestCase):

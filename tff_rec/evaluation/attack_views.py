@@ -48,6 +48,11 @@ class Subject:
         """Size of the catalogue."""
         return self.model.candidate_tower.num_items
 
+    @property
+    def item_ids(self) -> list[str]:
+        """Names of the items, which attacks have no other use for."""
+        return list(map(str, range(self.num_items)))
+
     @functools.cached_property
     def table(self) -> tf.Tensor:
         """Item vectors as sent, float32 [items, d]."""
@@ -111,7 +116,7 @@ def persistent_decoys(subject: Subject, users: np.ndarray, round_number: int) ->
     """One decoy a positive, the same in every round."""
     del round_number
     secrets = [int(user).to_bytes(16, "big") + subject.seed.to_bytes(16, "big") for user in users]
-    return requests.persistent_decoys(subject.sets(users), subject.num_items, 1.0, secrets, subject.law)
+    return requests.persistent_decoys(subject.sets(users), subject.item_ids, 1.0, secrets, subject.law)
 
 
 class Device:

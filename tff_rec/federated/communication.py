@@ -3,7 +3,8 @@
 What travels in simulation is not what would travel: TFF clients are groups of devices, and secure sums are simulated.
 Counted is what a device's part of the round is made of: the tensors in the coding they are sent in, ids of requested
 rows, and on the way up numbers as wide as the sum of all devices' encoded values. Keys, signatures and headers of a
-real protocol are not counted.
+real protocol are not counted; nor is what it takes to agree on masks row by row, where devices that ask for different
+rows send a secure sum no others.
 """
 
 import dataclasses
@@ -54,6 +55,7 @@ def split_traffic(
     requested_rows: int | None = None,
     number_bits: int = FLOAT_BITS,
     shares: int = 1,
+    sent_rows: int | None = None,
 ) -> Traffic:
     """Traffic of a device in split training.
 
@@ -64,10 +66,11 @@ def split_traffic(
         number_bits: Width of a number on its way up: `FLOAT_BITS`; under secure aggregation what the sum of all users'
             encoded values needs.
         shares: Of the ring: a device sends all but one to peers, each as large as its upload.
+        sent_rows: Rows of gradients that the device sends, zeros included; None for those that it received.
     """
     query = _numbers(stages.weight_shapes(model.query_tower))
     rows = model.candidate_tower.num_items if requested_rows is None else requested_rows
-    gradients = rows * model.candidate_tower.dimension
+    gradients = (rows if sent_rows is None else sent_rows) * model.candidate_tower.dimension
     up = {
         "query tower": _packed(query, number_bits),
         "item gradients": _packed(gradients, number_bits),
@@ -78,6 +81,11 @@ def split_traffic(
         up["requests"] = _ID_BYTES * requested_rows
     vectors = rows * _row_bytes(coding, model.candidate_tower.dimension)
     return Traffic({"query tower": 4 * query, "item vectors": vectors}, up, peers)
+
+
+def with_released_rows(traffic: Traffic, requested_rows: int) -> Traffic:
+    """Traffic with what a minimum of requesters adds: a bit a row, whether to send its gradient."""
+    return Traffic({**traffic.down, "released rows": _packed(requested_rows, 1)}, traffic.up, traffic.peers)
 
 
 def with_moving_norms(traffic: Traffic, number_bits: int = FLOAT_BITS, shares: int = 1) -> Traffic:

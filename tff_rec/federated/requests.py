@@ -10,13 +10,15 @@ Plain NumPy, for simulation: one process holds all devices' secrets.
 """
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Sequence
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 SECRET_BYTES = 32
+_LABEL_BYTES = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,41 +101,46 @@ def fresh_decoys(
 
 def persistent_decoys(
     positives: ItemSets,
-    num_items: int,
+    item_ids: Sequence[str],
     rho: float,
     secrets: Sequence[bytes],
     popularity: np.ndarray | None = None,
 ) -> ItemSets:
     """Decoys that are a function of a device's secret and its positives.
 
-    The secret gives every item a pseudo-random key (ChaCha20's keystream, read at the item's place). Decoys are the
+    The secret gives every item a pseudo-random key (AES under the secret, of a hash of the item's id). Decoys are the
     items with the smallest keys that the device does not have. A device that gets a positive more keeps the decoys it
-    had, but for that item, and adds others up to the new number.
+    had, but for that item, and adds others up to the new number. A catalogue that grows by some share changes no more
+    than about that share of the decoys, wherever new items are sorted in; over many such changes, or others in
+    `popularity`, decoys are found out by going, and a device must keep those that it drew first.
 
     The server learns nothing from repetition only if the device asks for all its positives each time, or for a part of
     them with the decoys that go with that part (`decoys_by_place`).
 
     Args:
         positives: Of each device.
-        num_items: Size of the catalogue.
+        item_ids: The catalogue's, which stay with the items for good.
         rho: Decoys a positive, rounded up a device.
         secrets: 32 bytes a device, which it keeps for good.
-        popularity: As in `fresh_decoys`; it must stay the same as well.
+        popularity: As in `fresh_decoys`.
 
     Raises:
         ValueError: ρ is negative, the weights are not one positive number an item, or there is not one secret a device.
     """
-    weights = _checked(rho, popularity, num_items)
+    weights = _checked(rho, popularity, len(item_ids))
     if len(secrets) != len(positives):
         raise ValueError(f"There are {len(secrets)} secrets for {len(positives)} devices.")
-    keys = (_keyed_uniform(secret, num_items) for secret in secrets)
+    labels = b"".join(hashlib.blake2b(item.encode(), digest_size=_LABEL_BYTES).digest() for item in item_ids)
+    keys = (_keyed_uniform(secret, labels) for secret in secrets)
     return item_sets([_decoys(own, key, rho, weights) for own, key in zip(_each(positives), keys, strict=True)])
 
 
 def decoys_by_place(positives: ItemSets, decoys: ItemSets, rho: int, seeds: Sequence[Sequence[int]]) -> np.ndarray:
     """Pairs every positive with decoys, so that a device that trains on a part of its history asks for that part's.
 
-    Whenever a positive is asked for, so are its decoys: over rounds they are told apart by nothing.
+    Whenever a positive is asked for, so are its decoys: over rounds they are told apart by nothing, as long as the
+    history is the same. One that has grown is paired anew, and a server that counts which rows come together before and
+    after can tell: a device whose history grows must keep the pairs that it has.
 
     Args:
         positives: Of each device.
@@ -200,7 +207,8 @@ def _decoys(own: np.ndarray, uniform: np.ndarray, rho: float, weights: np.ndarra
     return np.flatnonzero(keys <= largest)[:count]
 
 
-def _keyed_uniform(secret: bytes, num_items: int) -> np.ndarray:
-    """float64 [num_items] in [0, 1), 53 bits each, pseudo-random to whoever does not know the secret."""
-    stream = Cipher(algorithms.ChaCha20(secret, bytes(16)), mode=None).encryptor()
-    return (np.frombuffer(stream.update(bytes(8 * num_items)), "<u8") >> np.uint64(11)) * 2.0**-53
+def _keyed_uniform(secret: bytes, labels: bytes) -> np.ndarray:
+    """float64 [items] in [0, 1), 53 bits each, pseudo-random to whoever does not know the secret; labels differ."""
+    # Each label is a block of its own, which makes ECB a pseudo-random function of it.
+    blocks = Cipher(algorithms.AES256(secret), modes.ECB()).encryptor().update(labels)
+    return (np.frombuffer(blocks, "<u8")[:: _LABEL_BYTES // 8] >> np.uint64(11)) * 2.0**-53

@@ -41,7 +41,8 @@ def build_select_two_tower(
     """
     whole = split_two_tower.build_split_two_tower(model, training, optimizers, aggregator, transport)
     aggregator = split_two_tower.released(aggregator or aggregators.PlainMeanFactory(), transport)
-    work, keys = _client_work(model, training, aggregator, transport, max_rows)
+    keys = build_row_keys(model, max_rows)
+    work = _client_work(model, training, aggregator, transport, max_rows)
     result_type = work.type_signature.result
     aggregation = aggregator.create(result_type.update, result_type.update_weight)
     finalizer = stages.build_finalizer(
@@ -82,14 +83,40 @@ def build_select_two_tower(
     )
 
 
+def build_row_keys(model: TwoTower, max_rows: int) -> tff.Computation:
+    """Builds what a client asks for: `(<history=int32[?,?], seed=int32[?], …>* -> int32[max_rows])`.
+
+    The rows that the model's objective names for the client's blocks, each once, in order; the last one repeated.
+    """
+    num_items = model.candidate_tower.num_items
+
+    @tff.tensorflow.computation(stages.block_type(model))
+    @tf.function
+    def keys(blocks: Any) -> Any:
+        wanted = tf.zeros([num_items], tf.bool)
+        for block in iter(blocks):
+            rows = model.objective.rows(block, num_items)
+            assert rows is not None, "The objective scores the whole table; it asks for no rows."
+            places = tf.reshape(tf.where(rows < 0, num_items, rows), [-1])
+            wanted |= tf.math.bincount(places, minlength=num_items + 1, maxlength=num_items + 1)[:-1] > 0
+        found = tf.cast(tf.where(wanted)[:, 0], tf.int32)
+        enough = tf.debugging.assert_less_equal(tf.size(found), max_rows, "A client asks for more than max_rows.")
+        with tf.control_dependencies([enough]):
+            last = tf.reduce_max(tf.concat([found, [0]], axis=0))
+            padded = tf.concat([found, tf.fill([max_rows - tf.size(found)], last)], axis=0)
+        return tf.ensure_shape(padded, [max_rows])
+
+    return keys
+
+
 def _client_work(
     model: TwoTower,
     training: contributions.LocalTraining,
     aggregator: aggregators.UserMeanFactory,
     transport: split_two_tower.Transport,
     max_rows: int,
-) -> tuple[tff.Computation, tff.Computation]:
-    """`(<query, rows*, keys, blocks*> -> ClientResult)` and `(blocks* -> keys)`."""
+) -> tff.Computation:
+    """`(<query, rows*, keys, blocks*> -> ClientResult)`."""
     num_items, dimension = model.candidate_tower.num_items, model.candidate_tower.dimension
     blocks_type = stages.block_type(model)
     zeros = stages.zero_sums(
@@ -106,23 +133,7 @@ def _client_work(
         )
     )
 
-    @tff.tensorflow.computation(blocks_type)
-    @tf.function
-    def keys(blocks: Any) -> Any:
-        wanted = tf.zeros([num_items], tf.bool)
-        for block in iter(blocks):
-            rows = training.objective.rows(block, num_items)
-            assert rows is not None, "The objective scores the whole table; it asks for no rows."
-            places = tf.reshape(tf.where(rows < 0, num_items, rows), [-1])
-            wanted |= tf.math.bincount(places, minlength=num_items + 1, maxlength=num_items + 1)[:-1] > 0
-        found = tf.cast(tf.where(wanted)[:, 0], tf.int32)
-        enough = tf.debugging.assert_less_equal(tf.size(found), max_rows, "A client asks for more than max_rows.")
-        with tf.control_dependencies([enough]):
-            last = tf.reduce_max(tf.concat([found, [0]], axis=0))
-            padded = tf.concat([found, tf.fill([max_rows - tf.size(found)], last)], axis=0)
-        return tf.ensure_shape(padded, [max_rows])
-
-    @tff.tensorflow.computation(query_type, tff.SequenceType(coded), keys.type_signature.result, blocks_type)
+    @tff.tensorflow.computation(query_type, tff.SequenceType(coded), tff.TensorType(np.int32, [max_rows]), blocks_type)
     def work(query: Any, rows: Any, ids: Any, blocks: Any) -> tff.learning.templates.ClientResult:
         @tf.function
         def over_blocks(query: Any, rows: Any, ids: Any, blocks: Any) -> Any:
@@ -140,4 +151,4 @@ def _client_work(
         weight = total.pop("weight")
         return tff.learning.templates.ClientResult(update=total, update_weight=weight)
 
-    return work, keys
+    return work

@@ -82,14 +82,13 @@ def recommend_asking(
         top: Number of recommendations.
         shortlist: Number of candidates, the most popular items.
         decoys: Decoys an item of the history, drawn by popularity.
-        secret: 32 bytes that the device keeps for good, so that its decoys stay the same.
+        secret: 32 bytes that the device keeps for good: its decoys stay the same while catalogue and popularity do.
     """
     popularity, own = server.popularity(), _places(server, history)
     candidates = np.argsort(-popularity, kind="stable")[:shortlist]
-    num_items = len(server.item_ids)
     positives = requests.item_sets([np.unique(own)])
     weights = np.maximum(popularity, 0.0).astype(np.float64) + 1.0
-    hidden = requests.persistent_decoys(positives, num_items, decoys, [secret], weights)
+    hidden = requests.persistent_decoys(positives, server.item_ids, decoys, [secret], weights)
     asked = requests.shuffled_requests(positives, hidden, np.random.default_rng())[0]
     received = dict(zip(asked.tolist(), server.vectors([server.item_ids[item] for item in asked]), strict=True))
     own_vectors = np.array([received[item] for item in own.tolist()], np.float32)

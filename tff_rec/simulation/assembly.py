@@ -258,13 +258,29 @@ def number_bits(config: TwoTowerConfig) -> int:
     return _SHORT_WORD if sum_bits <= _SHORT_WORD else 2 * _SHORT_WORD
 
 
-def traffic(config: TwoTowerConfig, model: two_tower.TwoTower, lengths: np.ndarray) -> communication.Traffic:
-    """Bytes of a device and round; one that asks for rows is the mean one of the given lengths of history."""
-    training = config.training
+def traffic(
+    config: TwoTowerConfig,
+    model: two_tower.TwoTower,
+    lengths: np.ndarray,
+    bits: int | None = None,
+    sent_rows: int | None = None,
+) -> communication.Traffic:
+    """Bytes of a device and round.
+
+    Args:
+        config: Of the training.
+        model: Of the training.
+        lengths: Of devices' histories; one that asks for rows is the mean one.
+        bits: Width of a number on its way up; None for `number_bits`.
+        sent_rows: As in `communication.split_traffic`.
+    """
+    training, transport = config.training, config.transport
     shares = training.ring_shares if training.aggregation == "ring" else 1
-    rows = None if config.transport.items == "table" else mean_requested_rows(config, model, lengths)
-    bits = number_bits(config)
-    found = communication.split_traffic(model, _CODINGS[config.transport.coding], rows, bits, shares)
+    rows = None if transport.items == "table" else mean_requested_rows(config, model, lengths)
+    bits = bits or number_bits(config)
+    found = communication.split_traffic(model, _CODINGS[transport.coding], rows, bits, shares, sent_rows)
+    if rows is not None and transport.minimum_requesters > 1:
+        found = communication.with_released_rows(found, rows)
     return communication.with_moving_norms(found, bits, shares) if config.privacy.adaptive else found
 
 
@@ -275,6 +291,7 @@ def mean_requested_rows(config: TwoTowerConfig, model: two_tower.TwoTower, lengt
     each other, which is counted in expectation.
     """
     num_items, fresh = model.candidate_tower.num_items, config.transport.fresh_rows
-    own = np.minimum(lengths, config.model.max_length + 1)
-    own = np.minimum(own * (1 + config.transport.decoys), num_items)
+    # A device that has a large part of the catalogue has fewer decoys, spread over all that it has.
+    decoys = np.minimum(config.transport.decoys, (num_items - lengths) / np.maximum(lengths, 1))
+    own = np.minimum(lengths, config.model.max_length + 1) * (1 + decoys)
     return math.ceil(np.mean(own + (num_items - own) * (1 - (1 - 1 / num_items) ** fresh)))

@@ -358,6 +358,11 @@ class TwoTowerConfig(RunConfig):
             )
 
     def _check_transport(self) -> None:
+        if self.transport.minimum_requesters > self.training.clients_per_round:
+            raise InputError(
+                f"--transport.minimum-requesters {self.transport.minimum_requesters} is above "
+                f"--training.clients-per-round {self.training.clients_per_round}: no row would ever be released."
+            )
         if self.transport.items == "table":
             if self.transport.minimum_requesters > 1:
                 raise InputError(

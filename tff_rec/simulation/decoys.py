@@ -5,7 +5,7 @@ draws its secret itself and keeps it.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -18,20 +18,21 @@ DecoysOfRound = Callable[[np.ndarray, int], np.ndarray]
 
 
 def decoys_of_rounds(
-    transport: TransportConfig, store: ClientStore, popularity: np.ndarray, seed: int
+    transport: TransportConfig, store: ClientStore, item_ids: Sequence[str], popularity: np.ndarray, seed: int
 ) -> DecoysOfRound:
     """Decoys by the strategy of the options.
 
     Args:
         transport: Number, strategy and law of the decoys.
         store: Histories of all devices; a device has decoys for the whole of its history.
+        item_ids: The catalogue's.
         popularity: float32 [items], of the training part.
         seed: Of the run.
     """
     weights = popularity + 1.0 if transport.decoy_sampling == "popularity" else None
     if transport.decoy_strategy == "fresh":
         return _fresh(store, len(popularity), transport.decoys, weights, seed)
-    return _persistent(store, len(popularity), transport.decoys, weights, seed)
+    return _persistent(store, item_ids, transport.decoys, weights, seed)
 
 
 def device_secret(seed: int, device: int) -> bytes:
@@ -39,10 +40,12 @@ def device_secret(seed: int, device: int) -> bytes:
     return hashlib.sha256(f"{seed}/{device}".encode()).digest()
 
 
-def _persistent(store: ClientStore, num_items: int, rho: int, weights: np.ndarray | None, seed: int) -> DecoysOfRound:
+def _persistent(
+    store: ClientStore, item_ids: Sequence[str], rho: int, weights: np.ndarray | None, seed: int
+) -> DecoysOfRound:
     positives = requests.ItemSets(store.offsets, store.items)
     secrets = [device_secret(seed, device) for device in range(len(positives))]
-    decoys = requests.persistent_decoys(positives, num_items, rho, secrets, weights)
+    decoys = requests.persistent_decoys(positives, item_ids, rho, secrets, weights)
     seeds = [(seed, device) for device in range(len(positives))]
     paired = requests.decoys_by_place(positives, decoys, rho, seeds)
     return lambda users, round_number: paired

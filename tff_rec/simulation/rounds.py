@@ -152,7 +152,9 @@ def block_source(
     users_per_block = assembly.users_per_block(config, model)
     decoys_of = None
     if requested_softmax.DECOYS in model.objective.block_keys:
-        decoys_of = decoys.decoys_of_rounds(config.transport, prepared.store, prepared.popularity, config.seed)
+        decoys_of = decoys.decoys_of_rounds(
+            config.transport, prepared.store, prepared.vocabulary.item_ids, prepared.popularity, config.seed
+        )
 
     def blocks_of(cohort: np.ndarray, round_number: int) -> list[clients.Block]:
         blocks = clients.blocks(

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tff_rec.data import clients
-from tff_rec.federated import communication
+from tff_rec.federated import communication, contributions
 from tff_rec.models import requested_softmax, two_tower
 from tff_rec.simulation import assembly, decoys, device_compute
 from tff_rec.simulation.config import TransportConfig, TwoTowerConfig
@@ -17,6 +17,7 @@ from tff_rec.simulation.preparation import Prepared
 Aggregation = Literal["plain", "secure", "ring"]
 _SUMMED: tuple[Aggregation, ...] = ("secure", "ring")
 NARROW = "unsplit FedAvg, embeddings of d"
+ENCODED, OF_ROWS, OF_TABLES = "encoded", "secure sum of rows", "secure sum of tables"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,14 +51,14 @@ def ways(config: TwoTowerConfig, prepared: Prepared, dimension: int) -> Iterator
     whole = _replace(config, transport=TransportConfig(), aggregation="plain")
     model, block = _model_and_block(whole, prepared)
     training = assembly.local_training(whole, model)
-    unsplit = device_compute.unsplit_compute(model, training, block)
+    unsplit = _unsplit_compute(model, training, block)
     secure_bits = assembly.number_bits(_replace(config, aggregation="secure"))
     yield Way("unsplit FedAvg", communication.unsplit_traffic(model), unsplit)
     yield Way("unsplit FedAvg, secure sum", communication.unsplit_traffic(model, secure_bits), unsplit)
     if config.model.candidate_expansion > 1:
         narrow = dataclasses.replace(whole, model=dataclasses.replace(whole.model, candidate_expansion=1))
         other, block = _model_and_block(narrow, prepared)
-        compute = device_compute.unsplit_compute(other, assembly.local_training(narrow, other), block)
+        compute = _unsplit_compute(other, assembly.local_training(narrow, other), block)
         yield Way(NARROW, communication.unsplit_traffic(other), compute)
     split = device_compute.split_compute(model, training, block)
     for transport in (TransportConfig(), TransportConfig(coding="float16"), TransportConfig(coding="int8")):
@@ -73,8 +74,33 @@ def ways(config: TwoTowerConfig, prepared: Prepared, dimension: int) -> Iterator
     split = device_compute.split_compute(model, assembly.local_training(whole, model), block)
     exact = _replace(config, transport=dataclasses.replace(config.transport, coding="float32"), aggregation="plain")
     yield Way("requested rows, float32", _traffic(exact, prepared, model), split)
+    yield from _encoded_rows(config, prepared, model, split)
+
+
+def _encoded_rows(
+    config: TwoTowerConfig, prepared: Prepared, model: two_tower.TwoTower, compute: device_compute.DeviceCompute
+) -> Iterator[Way]:
+    """Requested rows whose gradients go up as integers: three ways to add the same ones, to the same sum.
+
+    The server adds them itself, and sees each device's. Or it sees the sum alone, of numbers as wide as that: of rows
+    that devices asked for, which takes masks agreed on row by row among those that asked for it; or of whole tables,
+    zero but for these rows, which is what TFF's secure sum adds.
+    """
     secure = _replace(config, aggregation="secure")
-    yield Way(f"requested rows, {config.transport.coding}, secure", _traffic(secure, prepared, model), split)
+    lengths = prepared.store.lengths()[prepared.trainable_users]
+    table, coding = model.candidate_tower.num_items, config.transport.coding
+    encoded = assembly.traffic(secure, model, lengths, bits=config.training.secure_bits)
+    yield Way(f"requested rows, {coding}, {ENCODED}", encoded, compute)
+    yield Way(f"requested rows, {coding}, {OF_ROWS}", assembly.traffic(secure, model, lengths), compute)
+    dense = assembly.traffic(secure, model, lengths, sent_rows=table)
+    yield Way(f"requested rows, {coding}, {OF_TABLES}", dense, compute)
+
+
+def _unsplit_compute(
+    model: two_tower.TwoTower, training: contributions.LocalTraining, block: dict[str, tf.Tensor]
+) -> device_compute.DeviceCompute:
+    """Unsplit devices bound no item gradients."""
+    return device_compute.unsplit_compute(model, dataclasses.replace(training, item_clip_norm=None), block)
 
 
 def _replace(
@@ -99,7 +125,9 @@ def _model_and_block(config: TwoTowerConfig, prepared: Prepared) -> tuple[two_to
     beside = {}
     if requested_softmax.DECOYS in model.objective.block_keys:
         one_by_one = dataclasses.replace(config.transport, decoy_strategy="fresh")
-        draw = decoys.decoys_of_rounds(one_by_one, prepared.store, prepared.popularity, config.seed)
+        draw = decoys.decoys_of_rounds(
+            one_by_one, prepared.store, prepared.vocabulary.item_ids, prepared.popularity, config.seed
+        )
         beside[requested_softmax.DECOYS] = draw(np.array([median]), 0)
     (block,) = clients.blocks(
         prepared.store,
