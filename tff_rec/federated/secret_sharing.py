@@ -154,8 +154,9 @@ def ring_round(
 
     A device that has not sent all its shares is missed by a neighbour before anybody uploads: the ring closes without
     it and shares again, with fresh randomness. A device that has shared and does not upload leaves a sum that nothing
-    is known of, and its ring is abandoned. To repair that sum, neighbours would have to reveal the missing device's
-    shares, and an upload that is only late would then lay its vector open.
+    is known of, and its ring is abandoned; so does one that goes while the others share again. To repair that sum,
+    neighbours would have to reveal the missing device's shares, and an upload that is only late would then lay its
+    vector open.
 
     Args:
         values: int64 [users, ...], each in [-value_limit, value_limit].
