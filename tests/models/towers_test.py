@@ -95,8 +95,9 @@ class QueryTowerTest(tf.test.TestCase, parameterized.TestCase):
             own = {name: value[user] for name, value in stacked.items()}
             one = slice(user, user + 1)
             alone = tower.encode(own, vectors[one], mask[one], seeds[one])
-            self.assertAllClose(together[one], alone, atol=1e-5)
-            self.assertAllClose(queries[one], tower.query(own, vectors[one], mask[one], seeds[one]), atol=1e-5)
+            # Float products of other shapes round differently, how much is the machine's: 1.1e-5 was seen.
+            self.assertAllClose(together[one], alone, atol=5e-5)
+            self.assertAllClose(queries[one], tower.query(own, vectors[one], mask[one], seeds[one]), atol=5e-5)
 
     @parameterized.named_parameters(*TOWERS)
     def test_config_round_trips(self, build):
