@@ -1,12 +1,11 @@
 """What stands beside the held-out item in LOO+99, drawn and published, and the split of published test items."""
 
 import gzip
-import os
 import pathlib
 import tempfile
-import unittest
 
 import numpy as np
+import real_data
 from absl.testing import absltest
 
 from tff_rec.data import candidates, features, ncf, sources, splits
@@ -69,10 +68,7 @@ class PublishedTest(absltest.TestCase):
             ncf.read_published_test(self.folder)
 
 
-@unittest.skipUnless(
-    (pathlib.Path(os.environ.get("TFF_REC_DATA") or "nowhere") / ncf.FOLDER).is_dir(),
-    "there is no published test of ml-1m in TFF_REC_DATA",
-)
+@real_data.needed(ncf.FOLDER)
 class PublishedSplitTest(absltest.TestCase):
     def test_of_ml_1m(self):
         data, published = sources.read_source("ml-1m"), ncf.read_published_test()

@@ -1,9 +1,6 @@
-import os
-import pathlib
-import unittest
-
 import numpy as np
 import pandas as pd
+import real_data
 import tensorflow as tf
 
 from tff_rec.data import features, sources, splits, synthetic
@@ -77,10 +74,7 @@ class BaselinesTest(tf.test.TestCase):
             self.assertAllEqual(ranks, [place + 1])
 
 
-@unittest.skipUnless(
-    (pathlib.Path(os.environ.get("TFF_REC_DATA") or "nowhere") / "ml-100k").is_dir(),
-    "there is no ml-100k in TFF_REC_DATA",
-)
+@real_data.needed("ml-100k")
 class PublishedNumbersTest(tf.test.TestCase):
     def test_popularity_of_ml_100k(self):
         """Measured independently of this package: HR@10 8.6 %, NDCG@10 4.5 % (LOO-full)."""

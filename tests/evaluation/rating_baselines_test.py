@@ -1,10 +1,7 @@
 """Rating baselines: by hand, against normal equations, and the numbers measured elsewhere on real data."""
 
-import os
-import pathlib
-import unittest
-
 import numpy as np
+import real_data
 import tensorflow as tf
 from scipy import sparse
 
@@ -123,10 +120,7 @@ class BaselinesTest(tf.test.TestCase):
         self.assertEqual(tuned.validation["rmse"], min(tried["validation"]["rmse"] for tried in tuned.grid))
 
 
-@unittest.skipUnless(
-    (pathlib.Path(os.environ.get("TFF_REC_DATA") or "nowhere") / "ml-latest-small").is_dir(),
-    "there is no ml-latest-small in TFF_REC_DATA",
-)
+@real_data.needed("ml-latest-small")
 class PublishedNumbersTest(tf.test.TestCase):
     def test_ml_latest_small(self):
         """Measured independently, means of three other splits: 1.042, 0.862, 0.840, 0.831; over splits ± 0.007."""

@@ -2,7 +2,6 @@
 
 import functools
 import importlib.util
-import os
 import pathlib
 import sys
 import tempfile
@@ -11,6 +10,7 @@ import unittest.mock
 
 import numpy as np
 import pandas as pd
+import real_data
 import script_cases
 import tensorflow as tf
 
@@ -99,10 +99,7 @@ class AuditTest(tf.test.TestCase):
         fresh = self._check("synthetic", 60)
         self.assertGreater(fresh["auc"].min(), 0.9)
 
-    @unittest.skipUnless(
-        (pathlib.Path(os.environ.get("TFF_REC_DATA") or "nowhere") / "ml-1m").is_dir(),
-        "there is no ml-1m in TFF_REC_DATA",
-    )
+    @real_data.needed("ml-1m")
     def test_ml_1m(self):
         fresh = self._check("ml-1m", 500)
         self.assertGreater(fresh["auc"].min(), 0.95)

@@ -9,7 +9,7 @@ from scipy import stats
 
 from tff_rec.data import clients
 from tff_rec.simulation import decoys
-from tff_rec.simulation.config import TransportConfig
+from tff_rec.simulation.transport_config import TransportConfig
 
 NUM_ITEMS = 60
 LENGTHS = (5, 0, 12, 1, 40, 7)

@@ -11,10 +11,11 @@ from dp_accounting import pld
 
 from tff_rec.errors import InputError
 from tff_rec.simulation import privacy_ledger
-from tff_rec.simulation.config import TrainingConfig, TransportConfig, TwoTowerConfig
+from tff_rec.simulation.config import TrainingConfig, TwoTowerConfig
 from tff_rec.simulation.privacy_config import PrivacyConfig
 from tff_rec.simulation.rating_config import DeviceTrainingConfig, SiloTrainingConfig, TagAwareConfig
 from tff_rec.simulation.run_folder import RunFolder, find_run_folder
+from tff_rec.simulation.transport_config import TransportConfig
 
 GAUSSIAN = PrivacyConfig("gaussian", noise_multiplier=3.0)
 BOUNDED = TrainingConfig(query_clip_norm=1.0, item_clip_norm=1.0, weighting="equal", clients_per_round=60)

@@ -48,7 +48,7 @@ class Subject:
         """Size of the catalogue."""
         return self.model.candidate_tower.num_items
 
-    @property
+    @functools.cached_property
     def item_ids(self) -> list[str]:
         """Names of the items, which attacks have no other use for."""
         return list(map(str, range(self.num_items)))

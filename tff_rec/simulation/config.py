@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 from tff_rec import cli
 from tff_rec.data.names import SOURCES
 from tff_rec.errors import InputError
-from tff_rec.simulation import privacy_config
+from tff_rec.simulation import privacy_config, transport_config
 from tff_rec.simulation.option_checks import check_positive_numbers, check_rates, check_whole_numbers
 from tff_rec.simulation.toml_file import read_toml
 
@@ -148,30 +148,6 @@ class TrainingConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class TransportConfig:
-    """How item vectors reach devices, and when their gradients are used.
-
-    Attributes:
-        items: The whole table to everybody; or the rows that a device asks for (positives, decoys and fresh rows, which
-            are its negatives); or the same rows through tff.federated_select, which is slower and equal in result.
-        coding: Item vectors on their way down: float32, float16, or int8 with a scale a row.
-        decoys: Rows: decoys a positive (rho).
-        decoy_strategy: Rows: decoys that stay the same for a device, or fresh ones every round, which give it away.
-        decoy_sampling: Rows: decoys uniform, or by training popularity, which an attacker who knows it cannot sort out.
-        fresh_rows: Rows: further rows a device and round, drawn uniformly anew each time.
-        minimum_requesters: Rows: devices of a cohort that must ask for a row for its summed gradient to be used.
-    """
-
-    items: Literal["table", "rows", "select"] = "table"
-    coding: Literal["float32", "float16", "int8"] = "float32"
-    decoys: int = 1
-    decoy_strategy: Literal["persistent", "fresh"] = "persistent"
-    decoy_sampling: Literal["uniform", "popularity"] = "popularity"
-    fresh_rows: int = 200
-    minimum_requesters: int = 1
-
-
-@dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
     """When to look at validation and when to stop.
 
@@ -251,7 +227,7 @@ class TwoTowerConfig(RunConfig):
 
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
-    transport: TransportConfig = dataclasses.field(default_factory=TransportConfig)
+    transport: transport_config.TransportConfig = dataclasses.field(default_factory=transport_config.TransportConfig)
     privacy: privacy_config.PrivacyConfig = dataclasses.field(default_factory=privacy_config.PrivacyConfig)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
     export: ExportConfig = dataclasses.field(default_factory=ExportConfig)
@@ -281,7 +257,6 @@ class TwoTowerConfig(RunConfig):
 
     def _whole_numbers(self) -> list[tuple[str, int, int]]:
         model, training, evaluation = self.model, self.training, self.evaluation
-        transport = self.transport
         return [
             ("model.dimension", model.dimension, 1),
             ("model.max-length", model.max_length, 1),
@@ -301,9 +276,6 @@ class TwoTowerConfig(RunConfig):
             ("training.averaging-rounds", training.averaging_rounds, 0),
             ("training.ring-shares", training.ring_shares, 2),
             ("training.ring-size", training.ring_size, 3),
-            ("transport.decoys", transport.decoys, 0),
-            ("transport.fresh-rows", transport.fresh_rows, 0),
-            ("transport.minimum-requesters", transport.minimum_requesters, 1),
             ("evaluation.every", evaluation.every, 1),
             ("evaluation.patience", evaluation.patience, 0),
             ("evaluation.users", evaluation.users, 0),
@@ -334,7 +306,7 @@ class TwoTowerConfig(RunConfig):
         if not 2 <= self.training.secure_bits <= 32:
             raise InputError(f"--training.secure-bits is {self.training.secure_bits}; give 2 to 32.")
         self._check_aggregation()
-        self._check_transport()
+        transport_config.check_two_tower(self)
         privacy_config.check_two_tower(self)
 
     def _check_aggregation(self) -> None:
@@ -355,24 +327,6 @@ class TwoTowerConfig(RunConfig):
             raise InputError(
                 "--training.aggregation ring adds gradients of the whole table; use it with --transport.items table "
                 "and --training.objective full-softmax."
-            )
-
-    def _check_transport(self) -> None:
-        if self.transport.minimum_requesters > self.training.clients_per_round:
-            raise InputError(
-                f"--transport.minimum-requesters {self.transport.minimum_requesters} is above "
-                f"--training.clients-per-round {self.training.clients_per_round}: no row would ever be released."
-            )
-        if self.transport.items == "table":
-            if self.transport.minimum_requesters > 1:
-                raise InputError(
-                    "--transport.minimum-requesters counts requests, and with --transport.items table there are none; "
-                    "use --transport.items rows."
-                )
-        elif self.training.objective != "full-softmax":
-            raise InputError(
-                f"--transport.items {self.transport.items} takes decoys and fresh rows for negatives; leave "
-                "--training.objective at full-softmax, which they estimate."
             )
 
 

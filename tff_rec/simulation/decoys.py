@@ -11,7 +11,7 @@ import numpy as np
 
 from tff_rec.data.clients import ClientStore
 from tff_rec.federated import requests
-from tff_rec.simulation.config import TransportConfig
+from tff_rec.simulation.transport_config import TransportConfig
 
 DecoysOfRound = Callable[[np.ndarray, int], np.ndarray]
 """From a cohort, int64 [users], and a round to decoys beside each item of the store, int32 [items, ρ]."""

@@ -54,7 +54,11 @@ def split_compute(
 def unsplit_compute(
     model: two_tower.TwoTower, training: contributions.LocalTraining, block: objectives.Block
 ) -> DeviceCompute:
-    """A device that holds both towers: it also runs the item tower and differentiates it; a block of one user."""
+    """A device that holds both towers: it also runs the item tower and differentiates it; a block of one user.
+
+    Unsplit devices bound no item gradients, whatever `training` says (`federated.unsplit_two_tower`).
+    """
+    training = dataclasses.replace(training, item_clip_norm=None)
 
     @tf.autograph.experimental.do_not_convert
     def work(weights: Sequence[tf.Tensor]) -> Any:

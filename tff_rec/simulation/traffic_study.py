@@ -8,11 +8,12 @@ import numpy as np
 import tensorflow as tf
 
 from tff_rec.data import clients
-from tff_rec.federated import communication, contributions
+from tff_rec.federated import communication
 from tff_rec.models import requested_softmax, two_tower
 from tff_rec.simulation import assembly, decoys, device_compute
-from tff_rec.simulation.config import TransportConfig, TwoTowerConfig
+from tff_rec.simulation.config import TwoTowerConfig
 from tff_rec.simulation.preparation import Prepared
+from tff_rec.simulation.transport_config import TransportConfig
 
 Aggregation = Literal["plain", "secure", "ring"]
 _SUMMED: tuple[Aggregation, ...] = ("secure", "ring")
@@ -51,14 +52,14 @@ def ways(config: TwoTowerConfig, prepared: Prepared, dimension: int) -> Iterator
     whole = _replace(config, transport=TransportConfig(), aggregation="plain")
     model, block = _model_and_block(whole, prepared)
     training = assembly.local_training(whole, model)
-    unsplit = _unsplit_compute(model, training, block)
+    unsplit = device_compute.unsplit_compute(model, training, block)
     secure_bits = assembly.number_bits(_replace(config, aggregation="secure"))
     yield Way("unsplit FedAvg", communication.unsplit_traffic(model), unsplit)
     yield Way("unsplit FedAvg, secure sum", communication.unsplit_traffic(model, secure_bits), unsplit)
     if config.model.candidate_expansion > 1:
         narrow = dataclasses.replace(whole, model=dataclasses.replace(whole.model, candidate_expansion=1))
         other, block = _model_and_block(narrow, prepared)
-        compute = _unsplit_compute(other, assembly.local_training(narrow, other), block)
+        compute = device_compute.unsplit_compute(other, assembly.local_training(narrow, other), block)
         yield Way(NARROW, communication.unsplit_traffic(other), compute)
     split = device_compute.split_compute(model, training, block)
     for transport in (TransportConfig(), TransportConfig(coding="float16"), TransportConfig(coding="int8")):
@@ -87,20 +88,13 @@ def _encoded_rows(
     zero but for these rows, which is what TFF's secure sum adds.
     """
     secure = _replace(config, aggregation="secure")
-    lengths = prepared.store.lengths()[prepared.trainable_users]
-    table, coding = model.candidate_tower.num_items, config.transport.coding
-    encoded = assembly.traffic(secure, model, lengths, bits=config.training.secure_bits)
-    yield Way(f"requested rows, {coding}, {ENCODED}", encoded, compute)
-    yield Way(f"requested rows, {coding}, {OF_ROWS}", assembly.traffic(secure, model, lengths), compute)
-    dense = assembly.traffic(secure, model, lengths, sent_rows=table)
-    yield Way(f"requested rows, {coding}, {OF_TABLES}", dense, compute)
-
-
-def _unsplit_compute(
-    model: two_tower.TwoTower, training: contributions.LocalTraining, block: dict[str, tf.Tensor]
-) -> device_compute.DeviceCompute:
-    """Unsplit devices bound no item gradients."""
-    return device_compute.unsplit_compute(model, dataclasses.replace(training, item_clip_norm=None), block)
+    sums = {
+        ENCODED: _traffic(secure, prepared, model, bits=config.training.secure_bits),
+        OF_ROWS: _traffic(secure, prepared, model),
+        OF_TABLES: _traffic(secure, prepared, model, sent_rows=model.candidate_tower.num_items),
+    }
+    for name, traffic in sums.items():
+        yield Way(f"requested rows, {config.transport.coding}, {name}", traffic, compute)
 
 
 def _replace(
@@ -112,8 +106,14 @@ def _replace(
     return dataclasses.replace(config, transport=transport or config.transport, training=training)
 
 
-def _traffic(config: TwoTowerConfig, prepared: Prepared, model: two_tower.TwoTower) -> communication.Traffic:
-    return assembly.traffic(config, model, prepared.store.lengths()[prepared.trainable_users])
+def _traffic(
+    config: TwoTowerConfig,
+    prepared: Prepared,
+    model: two_tower.TwoTower,
+    bits: int | None = None,
+    sent_rows: int | None = None,
+) -> communication.Traffic:
+    return assembly.traffic(config, model, prepared.store.lengths()[prepared.trainable_users], bits, sent_rows)
 
 
 def _model_and_block(config: TwoTowerConfig, prepared: Prepared) -> tuple[two_tower.TwoTower, dict[str, tf.Tensor]]:
