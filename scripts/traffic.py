@@ -8,7 +8,7 @@ give finished runs with --runs to see what the ways cost in quality.
 import dataclasses
 import json
 import pathlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tff_rec import cli
 from tff_rec.errors import InputError
@@ -32,7 +32,7 @@ class TrafficOptions:
 
     Attributes:
         config: TOML file of the training whose traffic is counted, with requested rows.
-        catalogue: Items of the table: those of the training part, or all that the data describes.
+        catalogue: Items of the table: those of the training part, or all that the data describes; by default the file's.
         path: The data's zip, folder or file; by default the file's, or looked for in $TFF_REC_DATA/SOURCE/.
         dimensions: Lengths of item vectors.
         runs: Run folders of `simulate_two_tower.py`, the first with the whole table, to show what quality costs.
@@ -41,7 +41,7 @@ class TrafficOptions:
     """
 
     config: pathlib.Path = PRESETS / "ml-1m-rows.toml"
-    catalogue: str = "training"
+    catalogue: Literal["training", "all"] | None = None
     path: pathlib.Path | None = None
     dimensions: tuple[int, ...] = (16, 32, 64)
     runs: tuple[pathlib.Path, ...] = ()
@@ -49,8 +49,6 @@ class TrafficOptions:
     readme: pathlib.Path | None = None
 
     def __post_init__(self) -> None:
-        if self.catalogue not in ("training", "all"):
-            raise InputError(f"--catalogue is '{self.catalogue}'; give training or all.")
         if not self.dimensions or min(self.dimensions) < 1:
             raise InputError("--dimensions need one whole number or more, each 1 or more.")
         for run in self.runs:
@@ -62,7 +60,8 @@ def main(options: TrafficOptions) -> None:
     config = toml_file.read_toml(options.config, configs.TwoTowerConfig)
     if config.transport.items == "table":
         raise InputError(f"--config {options.config} requests no rows; name one with transport.items = 'rows'.")
-    config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=options.path or config.data.path))
+    data = dataclasses.replace(config.data, path=options.path or config.data.path)
+    config = dataclasses.replace(config, data=data, catalogue=options.catalogue or config.catalogue)
     qualities = [quality(run) for run in options.runs]
     from tff_rec.report import measurement
     from tff_rec.simulation import preparation
@@ -71,8 +70,6 @@ def main(options: TrafficOptions) -> None:
     measurement.check(name, options.readme)
     print(f"reading {config.data.source}")
     prepared = preparation.prepare(config)
-    if options.catalogue == "all":
-        prepared = preparation.with_whole_catalogue(prepared)
     print(f"{config.data.source}: {len(prepared.vocabulary):,} items, {prepared.item_features.num_features:,} features")
     cells: list[dict[str, Any]] = []
     for dimension in options.dimensions:

@@ -205,7 +205,6 @@ class TrafficTest(tf.test.TestCase):
         for sentence, changes in (
             ("--runs .*unfinished has no test metrics", {"runs": (self.folder / "unfinished",)}),
             ("--runs .*nowhere is no run folder", {"runs": (self.folder / "nowhere",)}),
-            ("--catalogue is 'half'", {"catalogue": "half"}),
             ("--dimensions need", {"dimensions": ()}),
             ("--dimensions need", {"dimensions": (0,)}),
             ("table.toml requests no rows", {"config": self.folder / "table.toml"}),

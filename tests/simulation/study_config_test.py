@@ -1,5 +1,6 @@
 """What a study's file makes of itself: cells, their options and names, and what is wrong in one sentence."""
 
+import dataclasses
 import pathlib
 import tempfile
 from unittest import mock
@@ -118,6 +119,14 @@ class CellsTest(_StudyTest):
         for method, same in (("popularity", True), ("bag", False)):
             key = f"ml-100k.loo-full.{method}.3"
             self.assertEqual(self.cells[key].config_hash == other[key].config_hash, same)
+
+    def test_an_option_that_came_later_counts_where_it_changes_something(self):
+        key = "ml-100k.loo-full.bag.3"
+        for catalogue, same in (("training", True), ("all", False)):
+            run = dataclasses.replace(self.cells[key].run, catalogue=catalogue)
+            other = dataclasses.replace(self.cells[key], choices=(({}, run),))
+            one = dataclasses.replace(self.cells[key], choices=(({}, self.cells[key].run),))
+            self.assertEqual(other.config_hash == one.config_hash, same)
 
     def test_labels_and_split(self):
         self.assertEqual(self.cells["ml-100k.loo-full.bag.3"].label, "the bag")

@@ -56,9 +56,10 @@ class ItemFeatures:
         return len(self.names)
 
 
-def build_item_vocabulary(train: pd.DataFrame) -> ItemVocabulary:
-    """The items of the training part, sorted by id."""
-    return ItemVocabulary(tuple(sorted(train["item_id"].unique())))
+def build_item_vocabulary(train: pd.DataFrame, described: pd.DataFrame | None = None) -> ItemVocabulary:
+    """The items of the training part, and of a table that describes items if it is given, sorted by id."""
+    ids = set(train["item_id"]).union(() if described is None else described["item_id"])
+    return ItemVocabulary(tuple(sorted(ids)))
 
 
 def popularity(train: pd.DataFrame, vocabulary: ItemVocabulary) -> np.ndarray:

@@ -221,6 +221,8 @@ class TwoTowerConfig(RunConfig):
         privacy: Differential privacy of users.
         evaluation: Validation and early stopping.
         export: The served model.
+        catalogue: Items to rank and to train on: those of the training part, or all that the data describes, also those
+            that nobody has there.
         split: loo: leave-one-out, judged. ncf: the same with the test items of ml-1m that He et al. (2017) published.
             none: train on everything for all rounds, as for a final model.
     """
@@ -231,6 +233,7 @@ class TwoTowerConfig(RunConfig):
     privacy: privacy_config.PrivacyConfig = dataclasses.field(default_factory=privacy_config.PrivacyConfig)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
     export: ExportConfig = dataclasses.field(default_factory=ExportConfig)
+    catalogue: Literal["training", "all"] = "training"
     split: Literal["loo", "ncf", "none"] = "loo"
 
     @property

@@ -22,7 +22,7 @@ class Prepared:
     Attributes:
         data: The validated record.
         split: Its parts.
-        vocabulary: Items of the training part.
+        vocabulary: Items to rank: those of the training part, or all that the data describes.
         item_features: Of those items.
         popularity: Their training interactions, float32 [items].
         store: Histories of the devices, from the training part.
@@ -64,7 +64,7 @@ class Prepared:
         lines = [cleaning.describe(self.data.cleaning)] if self.data.cleaning else []
         lines.append(
             f"{self.data.name}: {len(self.data.interactions):,} interactions, {self.store.num_users:,} users and "
-            f"{len(self.vocabulary):,} items in training, {self.item_features.num_features:,} item features"
+            f"{len(self.vocabulary):,} items to rank, {self.item_features.num_features:,} item features"
         )
         lines.append(f"split: {self.split.protocol}")
         return "\n".join(lines)
@@ -108,7 +108,7 @@ def prepare(config: TwoTowerConfig) -> Prepared:
     """
     data, truth = _read(config)
     split = _split(config, data)
-    vocabulary = features.build_item_vocabulary(split.train)
+    vocabulary = features.build_item_vocabulary(split.train, data.items if config.catalogue == "all" else None)
     store = clients.build_client_store(split.train, vocabulary)
     prepared = Prepared(
         data=data,
@@ -137,28 +137,6 @@ def _split(config: TwoTowerConfig, data: InteractionData) -> splits.Split:
     if config.split == "ncf":
         return splits.leave_published_out(data, ncf.read_published_test())
     return splits.no_split(data)
-
-
-def with_whole_catalogue(prepared: Prepared) -> Prepared:
-    """The same devices over the catalogue of all items that the data describes, also those that nobody has in training.
-
-    Histories keep their items under other indices; nothing is held out any more.
-    """
-    described = set(prepared.data.items["item_id"])
-    item_ids = sorted(described.union(prepared.vocabulary.item_ids))
-    vocabulary = features.ItemVocabulary(tuple(item_ids))
-    train = prepared.split.train
-    store = clients.build_client_store(train, vocabulary)
-    nothing = clients.HeldOut(np.zeros(0, np.int64), np.zeros(0, np.int32))
-    return dataclasses.replace(
-        prepared,
-        vocabulary=vocabulary,
-        item_features=features.build_item_features(prepared.data, vocabulary, train),
-        popularity=features.popularity(train, vocabulary),
-        store=store,
-        validation=nothing,
-        test=nothing,
-    )
 
 
 def _read(config: TwoTowerConfig) -> tuple[InteractionData, synthetic.SyntheticData | None]:

@@ -60,6 +60,10 @@ _RATING_SETTINGS = (
 _OF_TRAINING = ("training", "silo", "transport", "privacy", "penalties")
 """Groups of options that only trained models have."""
 
+_ADDED = {"catalogue": "training"}
+"""Options that came after the first results, each with what was done before: there it is left out of hashes, so that
+results from before it stay."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
@@ -105,7 +109,7 @@ class Cell:
     @property
     def fit_hash(self) -> str:
         """Of what decides the trained model: cells that share it are judgements of one model."""
-        runs = [dataclasses.asdict(identity(run)) for _, run in self.choices]
+        runs = [_hashed(run) for _, run in self.choices]
         if self.way not in TRAINED_WAYS:
             runs = [{name: part for name, part in run.items() if name not in _OF_TRAINING} for run in runs]
         return _digest([self.way, {**GRIDS.get(self.way, {}), **self.row.grid}, runs])
@@ -230,6 +234,11 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Options:
 
 def _slug(words: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
+
+
+def _hashed(run: TwoTowerConfig | TagAwareConfig) -> Options:
+    options = dataclasses.asdict(identity(run))
+    return {name: value for name, value in options.items() if name not in _ADDED or value != _ADDED[name]}
 
 
 def _digest(parts: list[Any]) -> str:
