@@ -32,7 +32,7 @@ class TrafficOptions:
 
     Attributes:
         config: TOML file of the training whose traffic is counted, with requested rows.
-        catalogue: Items of the table: those of the training part, or all that the data describes; by default the file's.
+        catalogue: Items of the table, training's or all that the data describes; by default the file's.
         path: The data's zip, folder or file; by default the file's, or looked for in $TFF_REC_DATA/SOURCE/.
         dimensions: Lengths of item vectors.
         runs: Run folders of `simulate_two_tower.py`, the first with the whole table, to show what quality costs.
