@@ -31,6 +31,13 @@ class ItemVocabulary:
         values = ids.to_numpy() if isinstance(ids, pd.Series | pd.Index) else np.asarray(list(ids), dtype=object)
         return self._lookup.get_indexer(pd.Index(values, dtype=object)).astype(np.int32)
 
+    def padded_ids(self, items: Sequence[np.ndarray]) -> np.ndarray:
+        """Ids of each row's items, with empty strings behind: object [rows, longest]."""
+        ids = np.full((len(items), max(map(len, items), default=0)), "", dtype=object)
+        for row, indices in zip(ids, items, strict=True):
+            row[: len(indices)] = [self.item_ids[index] for index in indices]
+        return ids
+
     @functools.cached_property
     def _lookup(self) -> pd.Index:
         return pd.Index(self.item_ids, dtype=object)

@@ -67,3 +67,22 @@ def close(values: np.ndarray, expected: np.ndarray) -> bool:
     """Whether served numbers are the model's, as nearly as float32 on another device gives them."""
     scale = np.abs(expected).max(initial=0.0)
     return values.shape == expected.shape and np.allclose(values, expected, rtol=_TOLERANCE, atol=_TOLERANCE * scale)
+
+
+def are_best(
+    vocabulary: ItemVocabulary, expected: np.ndarray, left_out: np.ndarray, ids: np.ndarray, *scores: np.ndarray
+) -> bool:
+    """Whether an answer to one user holds the items that score best, ties aside, and their scores.
+
+    Args:
+        vocabulary: The catalogue.
+        expected: Scores of all items: float32 [items].
+        left_out: Items that are not to be answered.
+        ids: Bytes [k], empty strings behind where there are fewer.
+        scores: As served, each float32 [k].
+    """
+    answered = [item_id.decode() for item_id in ids if item_id]
+    best = np.sort(np.delete(expected, left_out))[::-1][: len(ids)]
+    found = vocabulary.index(answered)
+    distinct = len(set(answered)) == len(best) and not np.isin(found, left_out).any()
+    return distinct and all(close(values[: len(answered)], best) for values in (expected[found], *scores))

@@ -24,10 +24,11 @@ import tensorflow as tf
 
 from tff_rec.data.features import ItemVocabulary
 from tff_rec.errors import InputError
+from tff_rec.evaluation import ranking
 from tff_rec.models.layers import own_weights
 from tff_rec.models.two_tower import TwoTower
 from tff_rec.serving import folder
-from tff_rec.serving.catalogue import LOWEST, Catalogue, close, frozen, titles_by_id
+from tff_rec.serving.catalogue import LOWEST, Catalogue, are_best, frozen, titles_by_id
 
 _SIGNATURES = ("recommend", "score", "item_vectors", "score_vectors")
 
@@ -67,7 +68,7 @@ def export_two_tower(
 def check_export(
     directory: pathlib.Path, model: TwoTower, vocabulary: ItemVocabulary, sample_histories: Sequence[np.ndarray]
 ) -> int:
-    """Reloads an export and compares both signatures with the model itself, by brute force.
+    """Reloads an export and compares both signatures with the scores that the model is judged by, item for item.
 
     Args:
         directory: Written by `export_two_tower`.
@@ -85,8 +86,11 @@ def check_export(
     histories = [items[items >= 0] for items in sample_histories if (items >= 0).any()]
     with tf.device("/CPU:0"):  # GPUs round products of float32 by default.
         served = tf.saved_model.load(str(directory)).signatures
-        agree = [_agrees(served, model, vocabulary, items, description) for items in histories]
-    if not all(agree):
+        scored = ranking.two_tower_scores(model, histories, description.max_length)
+        agree = all(
+            _agrees(served, vocabulary, [histories[user] for user in users], scores) for users, scores in scored
+        )
+    if not agree:
         raise RuntimeError(f"The export in {directory} does not recommend what the model does; it is not to be used.")
     return len(histories)
 
@@ -192,26 +196,13 @@ def _in_words(model: TwoTower) -> str:
 
 def _agrees(
     served: Mapping[str, Callable[..., dict[str, tf.Tensor]]],
-    model: TwoTower,
     vocabulary: ItemVocabulary,
-    items: np.ndarray,
-    description: folder.Description,
+    histories: Sequence[np.ndarray],
+    expected: np.ndarray,
 ) -> bool:
-    """Whether both signatures give one history what brute force gives it, ties aside."""
-    expected = _brute_force(model, items, description.max_length)
-    best = np.sort(np.delete(expected, items))[::-1][: description.k]
-    history = tf.constant([[vocabulary.item_ids[item] for item in items]])
+    """Whether both signatures give histories what the model's scores (float32 [users, items]) give, ties aside."""
+    history = tf.constant(vocabulary.padded_ids(histories))
     answer = served["recommend"](history=history)
-    ids = [item_id.decode() for item_id in answer["item_ids"].numpy()[0] if item_id]
-    again = served["score"](history=history, item_ids=tf.constant([ids], tf.string))
-    found = vocabulary.index(ids)
-    values = (expected[found], answer["scores"].numpy()[0, : len(ids)], again["scores"].numpy()[0])
-    distinct = len(set(ids)) == len(best) and not np.isin(found, items).any()
-    return distinct and all(close(value, best) for value in values)
-
-
-def _brute_force(model: TwoTower, items: np.ndarray, max_length: int) -> np.ndarray:
-    """Scores of all items after one history: float32 [items]."""
-    table = model.candidate_embeddings()
-    queries = model.query_embeddings(tf.constant(items[np.newaxis, -max_length:], tf.int32), table)
-    return model.score(queries, table).numpy()[0]
+    again = served["score"](history=history, item_ids=answer["item_ids"])["scores"].numpy()
+    rows = zip(histories, expected, answer["item_ids"].numpy(), answer["scores"].numpy(), again, strict=True)
+    return all(are_best(vocabulary, scored, items, *answered) for items, scored, *answered in rows)

@@ -33,7 +33,7 @@ from tff_rec.models.layers import own_weights
 from tff_rec.models.rating_towers import RatingTower, item_part
 from tff_rec.models.tag_aware import TagAware
 from tff_rec.serving import folder
-from tff_rec.serving.catalogue import Catalogue, close, frozen, titles_by_id
+from tff_rec.serving.catalogue import Catalogue, are_best, close, frozen, titles_by_id
 
 _SIGNATURES = ("predict_rating", "recommend", "recommend_rated", "similar_items")
 _HISTORY = tf.TensorSpec([None, None], tf.string, name="history")
@@ -41,6 +41,7 @@ _RATINGS = tf.TensorSpec([None, None], tf.float32, name="history_ratings")
 _ITEM = tf.TensorSpec([None], tf.string, name="item_id")
 _LIKED = 1.0
 _TARGETS = 16
+_BLOCK = 64
 _Signatures = Mapping[str, Callable[..., dict[str, tf.Tensor]]]
 
 
@@ -108,8 +109,9 @@ def check_export(
     with tf.device("/CPU:0"):  # GPUs round products of float32 by default.
         served = tf.saved_model.load(str(directory)).signatures
         reference = _Reference(model, vocabulary, max_length)
-        agree = [_agrees(served, reference, items, ratings) for items, ratings in samples]
-    if not all(agree):
+        blocks = [samples[start : start + _BLOCK] for start in range(0, len(samples), _BLOCK)]
+        agree = all(_agrees(served, reference, block) for block in blocks)
+    if not agree:
         raise RuntimeError(f"The export in {directory} does not answer as the model does; it is not to be used.")
     return len(samples)
 
@@ -229,17 +231,31 @@ class _Reference:
         self._tower = model.rating_tower
         self._weights = own_weights(model.rating_tower)
         self._max_length = max_length
+        self._predict = tf.function(_unclipped(model.rating_tower).predict, reduce_retracing=True)
+        self._directions = tf.math.l2_normalize(item_part(self.table).vectors, axis=1)
 
     def ratings(self, items: np.ndarray, ratings: np.ndarray) -> np.ndarray:
         """Ratings of all items, not clipped: float32 [items]."""
-        newest = np.s_[np.newaxis, -self._max_length :]
+        newest = [tf.constant(values[np.newaxis, -self._max_length :]) for values in (items, ratings)]
         every = tf.range(len(self.vocabulary))[tf.newaxis]
-        predict = _unclipped(self._tower).predict
-        return predict(self._weights, self.table, items[newest], ratings[newest], every).numpy()[0]
+        return self._predict(self._weights, self.table, *newest, every).numpy()[0]
 
-    def clipped(self, ratings: np.ndarray) -> np.ndarray:
-        """Ratings on the scale."""
-        return np.clip(ratings, self._tower.lowest, self._tower.highest)
+    def agrees(
+        self,
+        items: np.ndarray,
+        ratings: np.ndarray,
+        predicted: np.ndarray,
+        answers: Sequence[tuple[np.ndarray, np.ndarray]],
+    ) -> bool:
+        """Whether a user is served this: ratings of its newest items, the newest first; and of each list (after its own
+        ratings, after none, like its newest item) ids and scores."""
+        rated, unrated = self.ratings(items, ratings), self.ratings(items, self.expected(items) + _LIKED)
+        targets = items[: -_TARGETS - 1 : -1]
+        clipped = np.clip(rated[targets], self._tower.lowest, self._tower.highest)
+        lists = ((rated, items), (unrated, items), (self.cosines(items[-1]), items[-1:]))
+        return close(predicted[: len(targets)], clipped) and all(
+            are_best(self.vocabulary, *expected, *answer) for expected, answer in zip(lists, answers, strict=True)
+        )
 
     def expected(self, items: np.ndarray) -> np.ndarray:
         """Ratings of items by nobody in particular: float32, as many as `items`."""
@@ -247,37 +263,30 @@ class _Reference:
 
     def cosines(self, item: int) -> np.ndarray:
         """Of all items with one: float32 [items]."""
-        directions = tf.math.l2_normalize(item_part(self.table).vectors, axis=1)
-        return tf.linalg.matvec(directions, directions[item]).numpy()
+        return tf.linalg.matvec(self._directions, self._directions[item]).numpy()
 
 
-def _agrees(served: _Signatures, reference: _Reference, items: np.ndarray, ratings: np.ndarray) -> bool:
-    """Whether all signatures give one history what brute force gives it, ties aside."""
-    ids = [reference.vocabulary.item_ids[item] for item in items]
-    history, given = tf.constant([ids]), tf.constant(ratings[np.newaxis])
-    rated, unrated = reference.ratings(items, ratings), reference.ratings(items, reference.expected(items) + _LIKED)
+def _agrees(served: _Signatures, reference: _Reference, samples: Sequence[tuple[np.ndarray, np.ndarray]]) -> bool:
+    """Whether all signatures give users (their items and ratings) together what brute force gives each, ties aside."""
+    histories = [items for items, _ in samples]
+    history = reference.vocabulary.padded_ids(histories)
+    given = np.zeros(history.shape, dtype=np.float32)
+    for row, (items, ratings) in zip(given, samples, strict=True):
+        row[: len(items)] = ratings
+    user = {"history": tf.constant(history), "history_ratings": tf.constant(given)}
+    newest = reference.vocabulary.padded_ids([items[: -_TARGETS - 1 : -1] for items in histories])
+    predicted = np.stack([_predicted(served, user, targets) for targets in newest.T], axis=1)
     answers = (
-        (served["recommend_rated"](history=history, history_ratings=given), rated, items),
-        (served["recommend"](history=history), unrated, items),
-        (served["similar_items"](item_id=history[0, -1:]), reference.cosines(items[-1]), items[-1:]),
+        served["recommend_rated"](**user),
+        served["recommend"](history=user["history"]),
+        served["similar_items"](item_id=tf.constant(newest[:, 0])),
     )
-    targets = items[-_TARGETS:]
-    predicted = served["predict_rating"](
-        history=tf.repeat(history, len(targets), axis=0),
-        history_ratings=tf.repeat(given, len(targets), axis=0),
-        item_id=history[0, -_TARGETS:],
-    )["rating"].numpy()
-    return close(predicted, reference.clipped(rated)[targets]) and all(
-        _are_best(answer, scores, left_out, reference.vocabulary) for answer, scores, left_out in answers
+    lists = [(answer["item_ids"].numpy(), answer["scores"].numpy()) for answer in answers]
+    return all(
+        reference.agrees(items, ratings, predicted[row], [(ids[row], scores[row]) for ids, scores in lists])
+        for row, (items, ratings) in enumerate(samples)
     )
 
 
-def _are_best(
-    answer: Mapping[str, tf.Tensor], scores: np.ndarray, left_out: np.ndarray, vocabulary: ItemVocabulary
-) -> bool:
-    """Whether the answer to one user holds the items with the best scores, and the scores."""
-    ids = [item_id.decode() for item_id in answer["item_ids"].numpy()[0] if item_id]
-    best = np.sort(np.delete(scores, left_out))[::-1][: answer["item_ids"].shape[1]]
-    found = vocabulary.index(ids)
-    distinct = len(set(ids)) == len(best) and not np.isin(found, left_out).any()
-    return distinct and all(close(values, best) for values in (scores[found], answer["scores"].numpy()[0, : len(ids)]))
+def _predicted(served: _Signatures, user: Mapping[str, tf.Tensor], targets: np.ndarray) -> np.ndarray:
+    return served["predict_rating"](**user, item_id=tf.constant(targets))["rating"].numpy()
