@@ -29,6 +29,14 @@ from tff_rec.simulation import worker_launcher
 _START_SECONDS = 60.0
 _TRIES = 3
 _MESSAGE_BYTES = 2_000_000_000
+_KEEP_MEMORY = {
+    "glibc.malloc.mmap_max": 0,
+    "glibc.malloc.arena_max": 1,
+    "glibc.malloc.trim_threshold": 2**34,
+    "glibc.malloc.hugetlb": 1,
+}
+"""By default glibc gives every tensor above 32 MB back to Linux, which clears its pages when the next one asks for them:
+half the time of a round over a large catalogue. The worker keeps up to 16 GiB of what it freed, in large pages."""
 
 _worker: subprocess.Popen[bytes] | None = None
 
@@ -89,11 +97,13 @@ def end_on_signals() -> None:
 def _start_worker(port: int) -> subprocess.Popen[bytes]:
     binary = pathlib.Path(tff.__file__).parent / "data" / "worker_binary"
     worker = [str(binary), f"--port={port}", "--max_concurrent_computation_calls=-1"]
+    tunables = ":".join(f"{name}={value}" for name, value in _KEEP_MEMORY.items())
     return subprocess.Popen(
         [sys.executable, "-I", "-S", worker_launcher.__file__, str(os.getpid()), *worker],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        env={"GLIBC_TUNABLES": tunables} | os.environ,
     )
 
 
