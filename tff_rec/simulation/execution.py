@@ -35,8 +35,8 @@ _KEEP_MEMORY = {
     "glibc.malloc.trim_threshold": 2**34,
     "glibc.malloc.hugetlb": 1,
 }
-"""By default glibc gives every tensor above 32 MB back to Linux, which clears its pages when the next one asks for them:
-half the time of a round over a large catalogue. The worker keeps up to 16 GiB of what it freed, in large pages."""
+"""By default glibc gives tensors above 32 MB back to Linux, which clears all their pages when the next one asks for
+them: half the time of a round over a large catalogue. The worker keeps up to 16 GiB that it freed, in large pages."""
 
 _worker: subprocess.Popen[bytes] | None = None
 
