@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
+from scipy import stats
 
 from tff_rec.models import layers, objectives, query_towers, requested_softmax
 
@@ -40,10 +41,12 @@ def losses(objective, block, vectors):
 
 
 class RequestedSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
-    @parameterized.parameters((None, 0), (None, 6), (PROBABILITIES, 0), (PROBABILITIES, 6))
-    def test_equals_numpy(self, probabilities, fresh_rows):
+    @parameterized.parameters(
+        (None, 0, None), (None, 6, None), (PROBABILITIES, 0, None), (PROBABILITIES, 6, None), (None, 6, PROBABILITIES)
+    )
+    def test_equals_numpy(self, probabilities, fresh_rows, law):
         """A negative counts one over the probability that it is a decoy or a fresh row."""
-        objective = requested_softmax.RequestedSoftmax(TEMPERATURE, ITEMS, probabilities, fresh_rows)
+        objective = requested_softmax.RequestedSoftmax(TEMPERATURE, ITEMS, probabilities, fresh_rows, law)
         vectors, rows, built = table(), objective.rows(BLOCK, ITEMS).numpy(), tower()
         built.build()
         result = losses(objective, BLOCK, tf.constant(vectors))
@@ -51,7 +54,8 @@ class RequestedSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
             history = HISTORY[user][HISTORY[user] >= 0]
             negatives = rows[user, 3:][rows[user, 3:] >= 0]
             a = decoys / ITEMS if probabilities is None else 1 - np.exp(-largest_key(decoys) * probabilities[negatives])
-            counts = 1 / (1 - (1 - a) * (1 - 1 / ITEMS) ** fresh_rows) * np.ones(len(negatives))
+            drawn = 1 / ITEMS if law is None else law[negatives]
+            counts = 1 / (1 - (1 - a) * (1 - drawn) ** fresh_rows) * np.ones(len(negatives))
             inputs = vectors[history][np.newaxis], np.ones([1, len(history)], np.float32)
             queries = built(tuple(map(tf.constant, inputs)))[0].numpy() / 0.5
             each = []
@@ -79,7 +83,26 @@ class RequestedSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
         self.assertNotAllEqual(rows[:, 6:], other[:, 6:])
 
     @parameterized.parameters((None,), (PROBABILITIES,))
-    def test_the_sum_estimates_that_of_the_full_softmax(self, probabilities):
+    def test_expected_rows_are_those_asked_for(self, law):
+        """By many devices without items of their own; of uniform draws those that a device has are taken off."""
+        users = 3000
+        objective = requested_softmax.RequestedSoftmax(TEMPERATURE, ITEMS, None, 12, law)
+        nothing = tf.fill([users, 1], objectives.PADDING)
+        rows = objective.rows({"history": nothing, "decoys": nothing, "seed": tf.range(users)}, ITEMS).numpy()
+        expected = objective.expected_rows(np.array([0.0, 5.0]))
+        self.assertAllClose(np.mean(np.sum(rows >= 0, axis=1)), expected[0], rtol=0.01)
+        fewer = 5.0 * (1 - (1 - 1 / ITEMS) ** 12) if law is None else 0.0
+        self.assertAllClose(expected[1], 5.0 + expected[0] - fewer)
+
+    def test_fresh_rows_by_a_law_follow_it(self):
+        users = 20000
+        objective = requested_softmax.RequestedSoftmax(TEMPERATURE, ITEMS, None, 1, PROBABILITIES)
+        nothing = tf.fill([users, 1], objectives.PADDING)
+        rows = objective.rows({"history": nothing, "decoys": nothing, "seed": tf.range(users)}, ITEMS).numpy()[:, 2]
+        self.assertGreater(stats.chisquare(np.bincount(rows, minlength=ITEMS), users * PROBABILITIES).pvalue, 1e-3)
+
+    @parameterized.parameters((None, None), (PROBABILITIES, None), (PROBABILITIES, PROBABILITIES))
+    def test_the_sum_estimates_that_of_the_full_softmax(self, probabilities, law):
         """Over many devices with the same history and decoys of their own the mean of the sum is the full one.
 
         Items of the history count 1; the rest is estimated. Uniform decoys come from outside the history, so that
@@ -93,7 +116,7 @@ class RequestedSoftmaxTest(tf.test.TestCase, parameterized.TestCase):
             "seed": tf.range(users),
             "decoys": tf.constant(np.argsort(keys, axis=1)[:, :per_user].astype(np.int32)),
         }
-        objective = requested_softmax.RequestedSoftmax(TEMPERATURE, ITEMS, probabilities, 10)
+        objective = requested_softmax.RequestedSoftmax(TEMPERATURE, ITEMS, probabilities, 10, law)
         vectors = tf.constant(0.3 * table())
         estimate = np.mean(np.exp(losses(objective, block, vectors).numpy()))
         full = losses(objectives.FullSoftmax(TEMPERATURE), {"history": block["history"][:1]}, vectors)

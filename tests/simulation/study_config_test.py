@@ -122,11 +122,16 @@ class CellsTest(_StudyTest):
 
     def test_an_option_that_came_later_counts_where_it_changes_something(self):
         key = "ml-100k.loo-full.bag.3"
-        for catalogue, same in (("training", True), ("all", False)):
-            run = dataclasses.replace(self.cells[key].run, catalogue=catalogue)
-            other = dataclasses.replace(self.cells[key], choices=(({}, run),))
-            one = dataclasses.replace(self.cells[key], choices=(({}, self.cells[key].run),))
-            self.assertEqual(other.config_hash == one.config_hash, same)
+        run = self.cells[key].run
+        for catalogue, fresh_sampling in (("all", "uniform"), ("training", "popularity")):
+            transport = dataclasses.replace(run.transport, fresh_sampling=fresh_sampling)
+            other = dataclasses.replace(run, catalogue=catalogue, transport=transport)
+            hashes = {dataclasses.replace(self.cells[key], choices=(({}, one),)).config_hash for one in (run, other)}
+            self.assertLen(hashes, 2)
+            defaults = {"catalogue": run.catalogue, "transport.fresh_sampling": run.transport.fresh_sampling}
+            with mock.patch.object(study_config, "_ADDED", {}):
+                self.assertNotIn(dataclasses.replace(self.cells[key], choices=(({}, run),)).config_hash, hashes)
+            self.assertEqual(study_config._ADDED, defaults)
 
     def test_labels_and_split(self):
         self.assertEqual(self.cells["ml-100k.loo-full.bag.3"].label, "the bag")

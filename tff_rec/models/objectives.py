@@ -189,10 +189,7 @@ class SampledSoftmax:
         if self.probabilities is None:
             negatives = randomness.integers(seeds, count, num_items, "negatives")
         else:
-            cumulative = tf.constant(np.cumsum(self.probabilities, dtype=np.float64).astype(np.float32))
-            draws = randomness.uniform(seeds, count, "negatives") * cumulative[-1]
-            negatives = tf.minimum(tf.searchsorted(cumulative, tf.reshape(draws, [-1]), side="right"), num_items - 1)
-            negatives = tf.reshape(negatives, tf.shape(draws))
+            negatives = randomness.weighted(seeds, count, self.probabilities, "negatives")
         # A place's draws stand together in the stream, so that they do not depend on how far the history is padded.
         negatives = tf.transpose(tf.reshape(negatives, [shape[0], shape[1], self.num_negatives]), [0, 2, 1])
         negatives = tf.reshape(negatives, [shape[0], count])

@@ -8,6 +8,7 @@ and no source of secrets.
 
 import zlib
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -47,6 +48,14 @@ def integers(seeds: tf.Tensor, count: tf.Tensor | int, bound: tf.Tensor | int, s
     """Random int32 [users, count] in [0, bound); arguments as in `bits`. Bias below bound / 2^24."""
     draws = tf.cast(uniform(seeds, count, stream) * tf.cast(bound, tf.float32), tf.int32)
     return tf.minimum(draws, tf.cast(bound, tf.int32) - 1)
+
+
+def weighted(seeds: tf.Tensor, count: tf.Tensor | int, probabilities: np.ndarray, stream: str) -> tf.Tensor:
+    """Random int32 [users, count] of the n places of `probabilities` (float32 [n]), by these; others as in `bits`."""
+    cumulative = tf.constant(np.cumsum(probabilities, dtype=np.float64).astype(np.float32))
+    draws = uniform(seeds, count, stream) * cumulative[-1]
+    places = tf.searchsorted(cumulative, tf.reshape(draws, [-1]), side="right")
+    return tf.reshape(tf.minimum(places, len(probabilities) - 1), tf.shape(draws))
 
 
 def _as_uniform(words: tf.Tensor) -> tf.Tensor:

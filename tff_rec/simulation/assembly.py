@@ -193,10 +193,14 @@ def _query_tower(model: ModelConfig, seed: int) -> query_towers.QueryTower:
 def _objective(config: TwoTowerConfig, popularity: np.ndarray) -> objectives.Objective:
     temperature = config.model.temperature
     if config.transport.items != "table":
-        law = popularity + 1.0 if config.transport.decoy_sampling == "popularity" else None
-        probabilities = None if law is None else (law / law.sum()).astype(np.float32)
+        law = popularity + 1.0
+        laws = {"uniform": None, "popularity": (law / law.sum()).astype(np.float32)}
         return requested_softmax.RequestedSoftmax(
-            temperature, len(popularity), probabilities, config.transport.fresh_rows
+            temperature,
+            len(popularity),
+            laws[config.transport.decoy_sampling],
+            config.transport.fresh_rows,
+            laws[config.transport.fresh_sampling],
         )
     if config.training.objective == "full-softmax":
         return objectives.FullSoftmax(temperature)
@@ -290,8 +294,9 @@ def mean_requested_rows(config: TwoTowerConfig, model: two_tower.TwoTower, lengt
     Positives and decoys are all different; of the fresh rows a device asks for those that differ from them and from
     each other, which is counted in expectation.
     """
-    num_items, fresh = model.candidate_tower.num_items, config.transport.fresh_rows
+    num_items, objective = model.candidate_tower.num_items, model.objective
+    assert isinstance(objective, requested_softmax.RequestedSoftmax), "Only requested rows have a number."
     # A device that has a large part of the catalogue has fewer decoys, spread over all that it has.
     decoys = np.minimum(config.transport.decoys, (num_items - lengths) / np.maximum(lengths, 1))
     own = np.minimum(lengths, config.model.max_length + 1) * (1 + decoys)
-    return math.ceil(np.mean(own + (num_items - own) * (1 - (1 - 1 / num_items) ** fresh)))
+    return math.ceil(np.mean(objective.expected_rows(own)))

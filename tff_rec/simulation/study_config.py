@@ -6,6 +6,7 @@ source, then the table's, then the row's: the same options as simulate_two_tower
 
 import copy
 import dataclasses
+import functools
 import hashlib
 import json
 import pathlib
@@ -60,7 +61,7 @@ _RATING_SETTINGS = (
 _OF_TRAINING = ("training", "silo", "transport", "privacy", "penalties")
 """Groups of options that only trained models have."""
 
-_ADDED = {"catalogue": "training"}
+_ADDED = {"catalogue": "training", "transport.fresh_sampling": "uniform"}
 """Options that came after the first results, each with what was done before: there it is left out of hashes, so that
 results from before it stay."""
 
@@ -238,7 +239,12 @@ def _slug(words: str) -> str:
 
 def _hashed(run: TwoTowerConfig | TagAwareConfig) -> Options:
     options = dataclasses.asdict(identity(run))
-    return {name: value for name, value in options.items() if name not in _ADDED or value != _ADDED[name]}
+    for path, before in _ADDED.items():
+        *groups, name = path.split(".")
+        group = functools.reduce(lambda parent, child: parent.get(child, {}), groups, options)
+        if group.get(name) == before:
+            del group[name]
+    return options
 
 
 def _digest(parts: list[Any]) -> str:

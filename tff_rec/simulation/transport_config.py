@@ -24,7 +24,9 @@ class TransportConfig:
         decoys: Rows: decoys a positive (rho).
         decoy_strategy: Rows: decoys that stay the same for a device, or fresh ones every round, which give it away.
         decoy_sampling: Rows: decoys uniform, or by training popularity, which an attacker who knows it cannot sort out.
-        fresh_rows: Rows: further rows a device and round, drawn uniformly anew each time.
+        fresh_rows: Rows: further rows a device and round, drawn anew each time.
+        fresh_sampling: Rows: fresh rows uniform, or by training popularity, which finds the hard negatives of a large
+            catalogue.
         minimum_requesters: Rows: devices of a cohort that must ask for a row for its summed gradient to be used.
     """
 
@@ -34,6 +36,7 @@ class TransportConfig:
     decoy_strategy: Literal["persistent", "fresh"] = "persistent"
     decoy_sampling: Literal["uniform", "popularity"] = "popularity"
     fresh_rows: int = 200
+    fresh_sampling: Literal["uniform", "popularity"] = "uniform"
     minimum_requesters: int = 1
 
     def __post_init__(self) -> None:
