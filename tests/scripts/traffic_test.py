@@ -150,9 +150,9 @@ class TrafficTest(tf.test.TestCase):
 
     def test_a_device_that_runs_out_of_decoys_asks_for_fewer_rows(self):
         """Of I items a device has I - 6; its window of 10 has 10 · 6 / (I - 6) of 6 decoys in the mean, rounded up."""
-        transport = dataclasses.replace(self.config.transport, fresh_rows=0)
-        config, num_items = dataclasses.replace(self.config, transport=transport), len(self.prepared.vocabulary)
-        counted = assembly.mean_requested_rows(config, self._model(4), np.array([num_items - 6]))
+        model, num_items = self._model(4), len(self.prepared.vocabulary)
+        model.objective = dataclasses.replace(model.objective, fresh_rows=0)
+        counted = assembly.mean_requested_rows(self.config, model, np.array([num_items - 6]))
         self.assertEqual(counted, math.ceil(10 + 60 / (num_items - 6)))
 
     def test_the_table_has_all_ways_and_runs(self):
