@@ -251,7 +251,7 @@ def audit_popularity(positives: "ItemSets", item_ids: Sequence[str], seed: int) 
     secrets, rng = secrets_of(len(positives), seed), np.random.default_rng([seed, 2])
     records = []
     for rho in RHOS:
-        for name, weights in (("uniform", None), ("by popularity", popularity + 1.0)):
+        for name, weights in (("uniform", None), ("by popularity", requests.popularity_weights(popularity))):
             decoys = requests.persistent_decoys(positives, item_ids, rho, secrets, weights)
             counts = np.zeros(is_positive.shape, np.int16)
             request_attacks.count_requests(counts, requests.shuffled_requests(positives, decoys, rng))

@@ -6,8 +6,19 @@ import unittest
 from collections.abc import Callable
 from typing import Any
 
+from tff_rec.data.names import DATA_VARIABLE
 
-def needed(folder: str) -> Callable[[Any], Any]:
-    """Decorator of a test or a class of tests that read a folder of $TFF_REC_DATA."""
-    there = (pathlib.Path(os.environ.get("TFF_REC_DATA") or "nowhere") / folder).is_dir()
-    return unittest.skipUnless(there, f"there is no {folder} in TFF_REC_DATA")
+
+def missing(path: str) -> str | None:
+    """Why a source's folder or file is not there to read; None where it is."""
+    root = os.environ.get(DATA_VARIABLE)
+    if not root:
+        return f"{DATA_VARIABLE} is not set: no published data to read"
+    found = pathlib.Path(root) / path
+    return None if found.exists() else f"There is no {found} to read"
+
+
+def needed(path: str) -> Callable[[Any], Any]:
+    """Decorator of a test or a class of tests that read a source's folder or file."""
+    reason = missing(path)
+    return unittest.skipIf(reason is not None, reason or "")

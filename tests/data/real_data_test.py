@@ -1,23 +1,18 @@
 """The published data sets themselves, where TFF_REC_DATA says they are: counts that their authors or we measured."""
 
-import os
-from pathlib import Path
-
+import real_data
 from absl.testing import absltest, parameterized
 
 from tff_rec.data import features, splits
-from tff_rec.data.names import DATA_VARIABLE
 from tff_rec.data.sources import read_source
 
 
 class RealDataTest(parameterized.TestCase):
     def require(self, path: str) -> None:
         """Skips the test where the published data lack a source's folder or file."""
-        root = os.environ.get(DATA_VARIABLE)
-        if not root:
-            self.skipTest(f"{DATA_VARIABLE} is not set: no published data to read")
-        if not (Path(root) / path).exists():
-            self.skipTest(f"There is no {Path(root) / path} to read")
+        reason = real_data.missing(path)
+        if reason:
+            self.skipTest(reason)
 
     @parameterized.parameters(
         # Ratings, users, rated movies, listed movies, tags.

@@ -11,6 +11,7 @@ import sys
 import tempfile
 
 import numpy as np
+import script_cases
 import tensorflow as tf
 
 from tff_rec.errors import InputError
@@ -197,6 +198,9 @@ class TrafficTest(tf.test.TestCase):
             self.assertEqual(cells[way]["multiply_adds"], ways[way].multiply_adds)
         table = "whole table, float32"
         self.assertGreater(cells[table]["multiply_adds"], ways[table].multiply_adds)
+
+    def test_a_catalogue_that_there_is_not(self):
+        script_cases.assert_refused(self, script_cases.run("traffic.py", "--catalogue", "half"), "'half'")
 
     def test_refusals(self):
         (self.folder / "unfinished").mkdir(exist_ok=True)

@@ -31,13 +31,6 @@ class ItemVocabulary:
         values = ids.to_numpy() if isinstance(ids, pd.Series | pd.Index) else np.asarray(list(ids), dtype=object)
         return self._lookup.get_indexer(pd.Index(values, dtype=object)).astype(np.int32)
 
-    def padded_ids(self, items: Sequence[np.ndarray]) -> np.ndarray:
-        """Ids of each row's items, with empty strings behind: object [rows, longest]."""
-        ids = np.full((len(items), max(map(len, items), default=0)), "", dtype=object)
-        for row, indices in zip(ids, items, strict=True):
-            row[: len(indices)] = [self.item_ids[index] for index in indices]
-        return ids
-
     @functools.cached_property
     def _lookup(self) -> pd.Index:
         return pd.Index(self.item_ids, dtype=object)
@@ -65,7 +58,7 @@ class ItemFeatures:
 
 def build_item_vocabulary(train: pd.DataFrame, described: pd.DataFrame | None = None) -> ItemVocabulary:
     """The items of the training part, and of a table that describes items if it is given, sorted by id."""
-    ids = set(train["item_id"]).union(() if described is None else described["item_id"])
+    ids = set(train["item_id"].unique()).union(() if described is None else described["item_id"])
     return ItemVocabulary(tuple(sorted(ids)))
 
 

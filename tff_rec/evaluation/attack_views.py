@@ -61,7 +61,7 @@ class Subject:
     @property
     def law(self) -> np.ndarray:
         """Weights that decoys are drawn by, float [items]: popularity, smoothed."""
-        return self.popularity + 1.0
+        return requests.popularity_weights(self.popularity)
 
     def sets(self, users: np.ndarray) -> requests.ItemSets:
         """The items of some users."""

@@ -76,6 +76,11 @@ def num_decoys(num_positives: int, num_items: int, rho: float) -> int:
     return min(math.ceil(round(rho * num_positives, 9)), num_items - num_positives)
 
 
+def popularity_weights(popularity: np.ndarray) -> np.ndarray:
+    """Public weights to draw rows by: counts [items], one more each, so that what nobody has can be drawn too."""
+    return popularity + 1.0
+
+
 def fresh_decoys(
     positives: ItemSets,
     num_items: int,

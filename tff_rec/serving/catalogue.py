@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tff_rec.data.features import ItemVocabulary
+from tff_rec.evaluation import ranking
 
 LOWEST = float(np.finfo(np.float32).min)
 _TOLERANCE = 1e-4
@@ -61,6 +62,12 @@ def titles_by_id(titles: Mapping[str, str] | Sequence[str], vocabulary: ItemVoca
     if isinstance(titles, Mapping):
         return {item_id: titles.get(item_id, "") for item_id in vocabulary.item_ids}
     return dict(zip(vocabulary.item_ids, titles, strict=True))
+
+
+def padded_ids(vocabulary: ItemVocabulary, histories: Sequence[np.ndarray]) -> np.ndarray:
+    """Ids of each row's items, with empty strings behind: object [rows, longest]."""
+    longest = max(map(len, histories), default=0)
+    return np.array([*vocabulary.item_ids, ""], dtype=object)[ranking.pad_histories(histories, longest)]
 
 
 def close(values: np.ndarray, expected: np.ndarray) -> bool:

@@ -87,7 +87,7 @@ def recommend_asking(
     popularity, own = server.popularity(), _places(server, history)
     candidates = np.argsort(-popularity, kind="stable")[:shortlist]
     positives = requests.item_sets([np.unique(own)])
-    weights = np.maximum(popularity, 0.0).astype(np.float64) + 1.0
+    weights = requests.popularity_weights(np.maximum(popularity, 0.0).astype(np.float64))
     hidden = requests.persistent_decoys(positives, server.item_ids, decoys, [secret], weights)
     asked = requests.shuffled_requests(positives, hidden, np.random.default_rng())[0]
     received = dict(zip(asked.tolist(), server.vectors([server.item_ids[item] for item in asked]), strict=True))

@@ -28,7 +28,7 @@ from tff_rec.evaluation import ranking
 from tff_rec.models.layers import own_weights
 from tff_rec.models.two_tower import TwoTower
 from tff_rec.serving import folder
-from tff_rec.serving.catalogue import LOWEST, Catalogue, are_best, frozen, titles_by_id
+from tff_rec.serving.catalogue import LOWEST, Catalogue, are_best, frozen, padded_ids, titles_by_id
 
 _SIGNATURES = ("recommend", "score", "item_vectors", "score_vectors")
 
@@ -201,7 +201,7 @@ def _agrees(
     expected: np.ndarray,
 ) -> bool:
     """Whether both signatures give histories what the model's scores (float32 [users, items]) give, ties aside."""
-    history = tf.constant(vocabulary.padded_ids(histories))
+    history = tf.constant(padded_ids(vocabulary, histories))
     answer = served["recommend"](history=history)
     again = served["score"](history=history, item_ids=answer["item_ids"])["scores"].numpy()
     rows = zip(histories, expected, answer["item_ids"].numpy(), answer["scores"].numpy(), again, strict=True)

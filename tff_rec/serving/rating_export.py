@@ -33,7 +33,7 @@ from tff_rec.models.layers import own_weights
 from tff_rec.models.rating_towers import RatingTower, item_part
 from tff_rec.models.tag_aware import TagAware
 from tff_rec.serving import folder
-from tff_rec.serving.catalogue import Catalogue, are_best, close, frozen, titles_by_id
+from tff_rec.serving.catalogue import Catalogue, are_best, close, frozen, padded_ids, titles_by_id
 
 _SIGNATURES = ("predict_rating", "recommend", "recommend_rated", "similar_items")
 _HISTORY = tf.TensorSpec([None, None], tf.string, name="history")
@@ -269,12 +269,12 @@ class _Reference:
 def _agrees(served: _Signatures, reference: _Reference, samples: Sequence[tuple[np.ndarray, np.ndarray]]) -> bool:
     """Whether all signatures give users (their items and ratings) together what brute force gives each, ties aside."""
     histories = [items for items, _ in samples]
-    history = reference.vocabulary.padded_ids(histories)
+    history = padded_ids(reference.vocabulary, histories)
     given = np.zeros(history.shape, dtype=np.float32)
     for row, (items, ratings) in zip(given, samples, strict=True):
         row[: len(items)] = ratings
     user = {"history": tf.constant(history), "history_ratings": tf.constant(given)}
-    newest = reference.vocabulary.padded_ids([items[: -_TARGETS - 1 : -1] for items in histories])
+    newest = padded_ids(reference.vocabulary, [items[: -_TARGETS - 1 : -1] for items in histories])
     predicted = np.stack([_predicted(served, user, targets) for targets in newest.T], axis=1)
     answers = (
         served["recommend_rated"](**user),

@@ -14,6 +14,7 @@ from tff_rec.federated import (
     aggregators,
     communication,
     contributions,
+    requests,
     ring_aggregator,
     select_two_tower,
     split_two_tower,
@@ -193,8 +194,8 @@ def _query_tower(model: ModelConfig, seed: int) -> query_towers.QueryTower:
 def _objective(config: TwoTowerConfig, popularity: np.ndarray) -> objectives.Objective:
     temperature = config.model.temperature
     if config.transport.items != "table":
-        law = popularity + 1.0
-        laws = {"uniform": None, "popularity": (law / law.sum()).astype(np.float32)}
+        weights = requests.popularity_weights(popularity)
+        laws = {"uniform": None, "popularity": (weights / weights.sum()).astype(np.float32)}
         return requested_softmax.RequestedSoftmax(
             temperature,
             len(popularity),
