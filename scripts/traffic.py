@@ -93,6 +93,7 @@ def count(config: configs.TwoTowerConfig, prepared: "Prepared", dimension: int) 
     for record in records:
         record["times_fewer_bytes"] = unsplit["total"] / record["total"]
         record["times_fewer_multiply_adds"] = unsplit["multiply_adds"] / record["multiply_adds"]
+        record["times_less_time"] = unsplit["milliseconds"] / record["milliseconds"]
     return records
 
 
@@ -109,9 +110,10 @@ def in_short(name: str, protocol: str, cells: list[dict[str, Any]]) -> "Measurem
     for dimension in dict.fromkeys(cell["dimension"] for cell in cells):
         sizes = [by_place[dimension, way]["total"] / 1e3 for way in sized]
         fewer = [by_place[dimension, way]["times_fewer_bytes"] for way in rows]
-        lines.append((str(dimension), *sizes, *fewer, by_place[dimension, rows[0]]["times_fewer_multiply_adds"]))
+        computed = [by_place[dimension, rows[0]][name] for name in ("times_fewer_multiply_adds", "times_less_time")]
+        lines.append((str(dimension), *sizes, *fewer, *computed))
     fewer_bytes = ("times fewer bytes", *(f"under a {way}" for way in (OF_ROWS, OF_TABLES)))
-    columns = ("d", *(f"{way}, kB" for way in sized), *fewer_bytes, "times fewer multiply-adds")
+    columns = ("d", *(f"{way}, kB" for way in sized), *fewer_bytes, "times fewer multiply-adds", "times less time")
     return Measurement(name, protocol, columns, tuple(lines))
 
 

@@ -1,6 +1,7 @@
 """The ring: exact sums or none, uniform shares and uploads, refusals; inside TFF the same bits as the secure sum."""
 
 import collections
+import functools
 import hashlib
 import unittest
 
@@ -166,6 +167,8 @@ class BlockTest(tf.test.TestCase):
             (7, 3, 3, 64),
             (23, 5, 4, 40),
             (40, 10, 3, 33),
+            (25, 10, 2, 32),
+            (9, 4, 3, 29),
             (6, 9, 2, 64),
         ):
             with self.subTest(users=users, bits=bits):
@@ -260,6 +263,21 @@ class ProcessTest(tf.test.TestCase):
             for expected, value in zip(results[0], ring, strict=True):
                 np.testing.assert_array_equal(value, expected)
         self.assertLess(results[0][-1], results[0][-2])
+
+    def test_a_client_of_several_blocks(self):
+        """Blocks one after the other add up as those side by side do, up to the users whose sum surely fits."""
+        blocks = [tf.data.Dataset.from_tensors(_block(users, users)) for users in (3, 7, 11)]
+        together = functools.reduce(tf.data.Dataset.concatenate, blocks)
+        process = self._process(
+            ring_aggregator.ring_mean(2.0, 2.0, 8.0, ITEMS, shares=2, group_size=3, modulus_bits=29, most_users=21)
+        )
+        apart, one = (process.next(process.initialize(), data).state for data in (blocks, [together]))
+        for expected, value in zip(
+            *(process.get_model_weights(state).trainable for state in (apart, one)), strict=True
+        ):
+            np.testing.assert_array_equal(value, expected)
+        with self.assertRaisesRegex(Exception, "A client has at most 21 users"):
+            process.next(process.initialize(), [together.concatenate(blocks[0])])
 
     def test_type(self):
         factory = ring_aggregator.ring_mean(1.0, 1.0, 1.0, ITEMS)

@@ -179,13 +179,14 @@ class TrafficTest(tf.test.TestCase):
         self.assertEqual(short.columns[1:4], tuple(f"{way}, kB" for way in ways[:3]))
         self.assertEqual([row[0] for row in short.rows], ["4", "6"])
         for dimension, *numbers in short.rows:
-            sizes, fewer_bytes, fewer_products = numbers[:3], numbers[3:6], numbers[6]
+            sizes, fewer_bytes, (fewer_products, less_time) = numbers[:3], numbers[3:6], numbers[6:]
             found = [cells[dimension, way] for way in ways]
             self.assertAllClose(sizes, [cell["total"] / 1e3 for cell in found[:3]])
             self.assertAllClose(fewer_bytes, [found[0]["total"] / cell["total"] for cell in found[2:]])
             self.assertAllClose(fewer_products, found[0]["multiply_adds"] / found[2]["multiply_adds"])
+            self.assertAllClose(less_time, found[0]["milliseconds"] / found[2]["milliseconds"])
         without = [cell for cell in self.tables["traffic"] if cell["way"] != narrow]
-        self.assertLen(script.in_short("traffic-x", "made up", without).columns, 7)
+        self.assertLen(script.in_short("traffic-x", "made up", without).columns, 8)
 
     def test_unsplit_devices_bound_no_item_gradients(self):
         """Their products are those of a training without clip norm; of a whole table, split devices have more."""

@@ -1,11 +1,13 @@
 """Multiply-adds of graphs, by hand, and those of a device with and without the item tower."""
 
+import dataclasses
+
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
 from tff_rec.federated import contributions
-from tff_rec.models import objectives, query_towers, two_tower
+from tff_rec.models import layers, objectives, query_towers, requested_softmax, two_tower
 from tff_rec.models.candidate_tower import CandidateTower
 from tff_rec.simulation import device_compute
 
@@ -115,6 +117,25 @@ class DeviceTest(tf.test.TestCase):
         model = _model(FULL)
         compute = device_compute.split_compute(model, _training(model), _block([3, 1, 5]))
         self.assertEqual(compute.multiply_adds, 204)
+
+    def test_rows_of_its_own_are_all_a_device_needs(self):
+        """Trained on the rows it asked for, numbered from 0, a device sends what it does of rows of a whole table."""
+        objective = requested_softmax.RequestedSoftmax(1.0, ITEMS, fresh_rows=2)
+        model = _model(objective)
+        training = dataclasses.replace(_training(model), item_clip_norm=0.01)
+        block = _block([3, 1, -1]) | {"decoys": tf.constant([[5, -1]])}
+        own, received = device_compute.received_items(model, training, block)
+        weights = dict(layers.own_weights(model.query_tower))
+        sums = contributions.block_sum(own, None, weights, received, block)
+        table = contributions.ReceivedItems(ITEMS, model.candidate_embeddings())
+        expected = contributions.block_sum(training, None, weights, table, block)
+        ids = np.unique(objective.rows(block, ITEMS))
+        ids = ids[ids >= 0]
+        self.assertBetween(len(ids), 3, ITEMS - 1)
+        self.assertAllClose(sums["items"], tf.gather(expected["items"], ids))
+        self.assertGreater(np.linalg.norm(sums["items"]), 0.009)
+        self.assertAllClose(sums["query"], expected["query"])
+        self.assertAllClose(sums["loss"], expected["loss"])
 
     def test_a_device_that_asks_for_rows_does_not_score_the_table(self):
         """In a catalogue ten times as large rows cost what they did; the three products with the table ten times that.

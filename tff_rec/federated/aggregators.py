@@ -27,6 +27,11 @@ class UserMeanFactory(Protocol):
         """Applied to each user's weighted contribution; None where values are summed as they are."""
         ...
 
+    @property
+    def most_users(self) -> int | None:
+        """Users of one TFF client, all its blocks together, whose sum fits; None where any number's does."""
+        ...
+
     def create(self, value_type: tff.Type, weight_type: tff.Type) -> tff.templates.AggregationProcess:
         """`(<S@SERVER, {V}@CLIENTS, {W}@CLIENTS> -> <state=S, result=mean@SERVER, measurements>)`."""
         ...
@@ -51,6 +56,7 @@ class PlainMeanFactory(tff.aggregators.WeightedAggregationFactory):
     """Sums values and weights as floats and divides. The server sees each block's sum."""
 
     encode = None
+    most_users = None
 
     def create(self, value_type: tff.Type, weight_type: tff.Type) -> tff.templates.AggregationProcess:
         """`value_type` holds sums over a block's users, `weight_type` the sum of their weights."""
@@ -120,13 +126,13 @@ class SecureMeanFactory(tff.aggregators.WeightedAggregationFactory):
 
     Args:
         bounds: Encoding of `query`, `items`, `loss` and `weight`. The bounds hold after weighting.
-        max_users_per_block: Bounds what a block's sum can reach.
+        most_users: Bounds what the sum of a TFF client's blocks can reach.
     """
 
-    def __init__(self, bounds: dict[str, FixedPoint], max_users_per_block: int = 1 << 16) -> None:
+    def __init__(self, bounds: dict[str, FixedPoint], most_users: int = 1 << 16) -> None:
         check_bounds(bounds)
         self._bounds = dict(bounds)
-        self._max_users = max_users_per_block
+        self.most_users = most_users
 
     def encode(self, name: str, value: tf.Tensor) -> tf.Tensor:
         """One user's part `name` to integers."""
@@ -145,7 +151,7 @@ class SecureMeanFactory(tff.aggregators.WeightedAggregationFactory):
             )
             return decoded, self._bounds["weight"].decode(weight)
 
-        largest = max(point.limit for point in self._bounds.values()) * self._max_users
+        largest = max(point.limit for point in self._bounds.values()) * self.most_users
         secure_sum = tff.aggregators.SecureSumFactory(np.int64(largest), np.int64(-largest))
         return _decoded_sums(secure_sum, value_type, weight_type, decode)
 

@@ -26,20 +26,36 @@ def clip_scale(squares: tf.Tensor, limit: tf.Tensor | float) -> tf.Tensor:
 
 
 def integer_sum(encoded: tf.Tensor) -> tf.Tensor:
-    """Sums encoded values over users, exactly: int32 [users, ...] → int64 [...]; or unsigned, residues, which wrap."""
+    """Sums encoded values over users, exactly: int32 [users, ...] → int64 [...]; or unsigned, residues, which wrap.
+
+    Raises:
+        tf.errors.InvalidArgumentError: A user's value was not a number before it was encoded.
+    """
     if encoded.dtype.is_unsigned:
         total = tf.reduce_sum(encoded, axis=0)
         return tf.bitcast(total, tf.int64) if total.dtype.size == tf.int64.size else tf.cast(total, tf.int64)
+    smallest = smallest_code(encoded)
     return tf.cond(
-        _sums_fit(encoded),
+        _sums_fit(encoded, smallest),
         lambda: tf.cast(tf.reduce_sum(encoded, axis=0), tf.int64),  # Thrice as fast.
         lambda: tf.reduce_sum(tf.cast(encoded, tf.int64), axis=0),
     )
 
 
-def _sums_fit(encoded: tf.Tensor) -> tf.Tensor:
+def smallest_code(encoded: tf.Tensor) -> tf.Tensor:
+    """The smallest of int32 values, [], which is never the smallest of its type: that is what NaN is cast to.
+
+    Raises:
+        tf.errors.InvalidArgumentError: It is.
+    """
+    smallest = tf.reduce_min(encoded)
+    tf.debugging.assert_greater(smallest, encoded.dtype.min, "A user's value is not a number; has training diverged?")
+    return smallest
+
+
+def _sums_fit(encoded: tf.Tensor, smallest: tf.Tensor) -> tf.Tensor:
     """Whether no sum over users, of any of them, can leave the type of the values: bool []."""
-    ends = tf.cast([tf.reduce_max(encoded), tf.reduce_min(encoded)], tf.int64)
+    ends = tf.cast([tf.reduce_max(encoded), smallest], tf.int64)
     return tf.reduce_max(tf.abs(ends)) * tf.shape(encoded, tf.int64)[0] <= encoded.dtype.max
 
 

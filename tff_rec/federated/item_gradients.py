@@ -68,9 +68,9 @@ class RowGradient:
 
     def encoded_sum(self, factors: tf.Tensor, encode: EncodeItems) -> tf.Tensor:
         """As `ItemGradient.encoded_sum`."""
-        return by_user.scatter_sum(
-            self.ids, tf.cast(encode(self.values * by_user.beside(factors, self.values)), tf.int64), self.num_items
-        )
+        codes = encode(self.values * by_user.beside(factors, self.values))
+        by_user.smallest_code(codes)
+        return by_user.scatter_sum(self.ids, tf.cast(codes, tf.int64), self.num_items)
 
 
 @dataclasses.dataclass(frozen=True)

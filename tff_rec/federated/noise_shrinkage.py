@@ -64,6 +64,11 @@ class ShrunkMeanFactory(tff.aggregators.WeightedAggregationFactory):
         """The other factory's."""
         return self._noised.encode
 
+    @property
+    def most_users(self) -> int | None:
+        """The other factory's."""
+        return self._noised.most_users
+
     def create(self, value_type: tff.Type, weight_type: tff.Type) -> tff.templates.AggregationProcess:
         """As `NoisedMeanFactory.create`."""
         inner = self._noised.create(value_type, weight_type)

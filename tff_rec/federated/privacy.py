@@ -155,6 +155,11 @@ class NoisedMeanFactory(tff.aggregators.WeightedAggregationFactory):
         """The other factory's."""
         return self._inner.encode
 
+    @property
+    def most_users(self) -> int | None:
+        """The other factory's."""
+        return self._inner.most_users
+
     def standard_deviation(self, name: str, numbers: int) -> float:
         """Of the noise on the sum of a part that is made of so many numbers."""
         return self._noise_multiplier * self._unit(name, numbers)

@@ -58,7 +58,7 @@ class RingMeanFactory(tff.aggregators.WeightedAggregationFactory):
 
     Args:
         bounds: Encoding of `query`, `items`, `loss` and `weight`. The bounds hold after weighting.
-        ring: Parameters; `max_users` bounds a block.
+        ring: Parameters; `max_users` bounds a TFF client, all its blocks together.
         num_items: Rows of a dense item gradient.
     """
 
@@ -69,6 +69,7 @@ class RingMeanFactory(tff.aggregators.WeightedAggregationFactory):
         self._bounds = dict(bounds)
         self._ring = ring
         self._num_items = num_items
+        self.most_users = ring.max_users
 
     def encode(self, name: str, value: tf.Tensor) -> tf.Tensor:
         """Uploads of part `name` of a block's contributions: float32 [users, ...] → unsigned [users, ...].
@@ -90,18 +91,18 @@ class RingMeanFactory(tff.aggregators.WeightedAggregationFactory):
 
     def create_sum(self, value_type: tff.Type, weight_type: tff.Type) -> tff.templates.AggregationProcess:
         """As in `aggregators.UserSumFactory`; types as in `create`."""
-        most_blocks = (2**63 - 1) // (self._ring.value_limit * self._ring.max_users)
+        most_clients = (2**63 - 1) // (self._ring.value_limit * self._ring.max_users)
 
         @tff.tensorflow.computation(value_type, weight_type)
-        def block_total(value: Any, weight: Any) -> Any:
+        def client_total(value: Any, weight: Any) -> Any:
             one = tf.ones([], tf.int64)
             return *tf.nest.map_structure(lambda part: _centred(part, self._ring), (value, weight)), one
 
-        @tff.tensorflow.computation(block_total.type_signature.result)
+        @tff.tensorflow.computation(client_total.type_signature.result)
         def decode(total: Any) -> Any:
-            value, weight, blocks = total
-            most = tf.constant(most_blocks, tf.int64)
-            with tf.control_dependencies([tf.debugging.assert_less_equal(blocks, most, "Too many blocks.")]):
+            value, weight, clients = total
+            most = tf.constant(most_clients, tf.int64)
+            with tf.control_dependencies([tf.debugging.assert_less_equal(clients, most, "Too many clients.")]):
                 weight = self._bounds["weight"].decode(tf.identity(weight))
             decoded = collections.OrderedDict(
                 (name, tf.nest.map_structure(self._bounds[name].decode, part)) for name, part in value.items()
@@ -118,7 +119,7 @@ class RingMeanFactory(tff.aggregators.WeightedAggregationFactory):
             tff.FederatedType(weight_type, tff.CLIENTS),
         )
         def next_fn(state: Any, value: Any, weight: Any) -> Any:
-            total = tff.federated_sum(tff.federated_map(block_total, (value, weight)))
+            total = tff.federated_sum(tff.federated_map(client_total, (value, weight)))
             sums = tff.federated_map(decode, total)
             return tff.templates.MeasuredProcessOutput(state, sums, tff.federated_value((), tff.SERVER))
 
@@ -135,7 +136,7 @@ def ring_mean(
     shares: int = 3,
     group_size: int = 10,
     modulus_bits: int = 64,
-    max_users_per_block: int = 1 << 16,
+    most_users: int = 1 << 16,
 ) -> RingMeanFactory:
     """A mean through rings from bounds on one user's values before weighting, as in `aggregators.secure_mean`.
 
@@ -149,11 +150,11 @@ def ring_mean(
         shares: Shares of a user's contribution.
         group_size: Users in a ring.
         modulus_bits: Width of a share.
-        max_users_per_block: Bounds what a block's sum can reach.
+        most_users: Bounds what the sum of a TFF client's blocks can reach.
     """
     bounds = weighted_bounds(query_bound, item_bound, weight_bound, loss_bound, bits)
     limit = bounds["weight"].limit
-    ring = Ring(limit, max_users_per_block, shares, group_size, modulus_bits)
+    ring = Ring(limit, most_users, shares, group_size, modulus_bits)
     return RingMeanFactory(bounds, ring, num_items)
 
 

@@ -49,6 +49,11 @@ class RowReleaseFactory(tff.aggregators.WeightedAggregationFactory):
         """The other factory's."""
         return self._inner.encode
 
+    @property
+    def most_users(self) -> int | None:
+        """The other factory's."""
+        return self._inner.most_users
+
     def create(self, value_type: tff.Type, weight_type: tff.Type) -> tff.templates.AggregationProcess:
         """`value_type` holds sums over a block's users, `weight_type` the sum of their weights."""
         # Not `value_type.items()`: `items` is one of its fields.

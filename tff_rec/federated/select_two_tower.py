@@ -145,6 +145,7 @@ def _client_work(
                 ),
                 blocks,
                 zeros,
+                aggregator.most_users,
             )
 
         total = over_blocks(query, rows, ids, blocks)

@@ -101,7 +101,7 @@ def compose_users(
         distributor = adaptive_clipping.build_distributor(distributor, weights_type)
         sums = collections.OrderedDict(sums, **{adaptive_clipping.BELOW: adaptive_clipping.BELOW_SPEC})
     zeros = zero_sums(sums, tf.float32 if aggregator.encode is None else tf.int64)
-    client_work = build_client_work(distributor, blocks_type, block_sum, zeros)
+    client_work = build_client_work(distributor, blocks_type, block_sum, zeros, aggregator.most_users)
     result_type = client_work.next.type_signature.result.result.member
     aggregation = aggregator.create(result_type.update, result_type.update_weight)
     finalizer = finalizer_of_mean(aggregation.next.type_signature.result.result.member)
@@ -160,15 +160,16 @@ def build_client_work(
     blocks_type: tff.SequenceType,
     block_sum: BlockSum,
     zeros: Zeros,
+    most_users: int | None,
 ) -> tff.learning.templates.ClientWorkProcess:
-    """`(<()@SERVER, sent@CLIENTS, blocks@CLIENTS> -> <(), ClientResult@CLIENTS, ()>)`."""
+    """`(<()@SERVER, sent@CLIENTS, blocks@CLIENTS> -> <(), ClientResult@CLIENTS, ()>)`; as `sum_over_blocks`."""
     sent_type = distributor.next.type_signature.result.result.member
 
     @tff.tensorflow.computation(sent_type, blocks_type)
     def work(sent: Any, blocks: Any) -> tff.learning.templates.ClientResult:
         @tf.function
         def over_blocks(sent: Any, blocks: Any) -> Any:
-            return sum_over_blocks(lambda block: block_sum(sent, block), blocks, zeros)
+            return sum_over_blocks(lambda block: block_sum(sent, block), blocks, zeros, most_users)
 
         total = over_blocks(sent, blocks)
         weight = total.pop("weight")
@@ -263,11 +264,20 @@ def zero_sums(sums: Sums, dtype: tf.DType) -> Zeros:
     return lambda: tf.nest.map_structure(zero, specs)
 
 
-def sum_over_blocks(block_sum: Callable[[Block], Any], blocks: tf.data.Dataset, zeros: Zeros) -> Any:
-    """The sum of `block_sum` over a TFF client's blocks, one after the other; inside a `tf.function`."""
-    total = zeros()
+def sum_over_blocks(
+    block_sum: Callable[[Block], Any], blocks: tf.data.Dataset, zeros: Zeros, most_users: int | None
+) -> Any:
+    """The sum of `block_sum` over a TFF client's blocks, one after the other; inside a `tf.function`.
+
+    Raises:
+        tf.errors.InvalidArgumentError: The blocks together have more than `most_users`, whose sum might not fit.
+    """
+    total, users = zeros(), tf.constant(0)
     for block in iter(blocks.with_options(_plain_iteration())):
         total = tf.nest.map_structure(tf.add, total, block_sum(block))
+        users += tf.size(block["seed"])
+    if most_users is not None:
+        tf.debugging.assert_less_equal(users, most_users, f"A client has at most {most_users} users.")
     return total
 
 

@@ -10,11 +10,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from tff_rec.federated import contributions, stages
-from tff_rec.models import objectives, two_tower
+from tff_rec.models import objectives, query_towers, two_tower
 
 _REPEATS = 5
 
@@ -36,19 +35,27 @@ def split_compute(
     model: two_tower.TwoTower, training: contributions.LocalTraining, block: objectives.Block
 ) -> DeviceCompute:
     """A device that receives item vectors: it trains the query tower and differentiates them; a block of one user."""
-    rows = training.objective.rows(block, model.candidate_tower.num_items)
-    table = model.candidate_embeddings()
-    ids = None if rows is None else np.unique(rows.numpy()[rows.numpy() >= 0]).astype(np.int32)
-    vectors = table if ids is None else tf.gather(table, ids)
+    training, received = received_items(model, training, block)
 
     def work(query: Sequence[tf.Tensor], vectors: tf.Tensor) -> Any:
-        received = contributions.ReceivedItems(
-            model.candidate_tower.num_items, vectors, None if ids is None else tf.constant(ids)
-        )
-        named = model.query_tower.as_weights(list(query))
-        return _sent_rows(contributions.block_sum(training, None, named, received, block), ids)
+        sent = dataclasses.replace(received, vectors=vectors)
+        sums = contributions.block_sum(training, None, model.query_tower.as_weights(list(query)), sent, block)
+        return sums["query"], sums["items"]
 
-    return _measure(work, [weight.numpy() for weight in model.query_tower.trainable_weights], vectors)
+    return _measure(work, [weight.numpy() for weight in model.query_tower.trainable_weights], received.vectors)
+
+
+def received_items(
+    model: two_tower.TwoTower, training: contributions.LocalTraining, block: objectives.Block
+) -> tuple[contributions.LocalTraining, contributions.ReceivedItems]:
+    """What a device was sent, and its training on that: of a device that asked for rows, on these alone, ascending."""
+    num_items, table = model.candidate_tower.num_items, model.candidate_embeddings()
+    rows = training.objective.rows(block, num_items)
+    if rows is None:
+        return training, contributions.ReceivedItems(num_items, table)
+    ids = tf.sort(tf.unique(tf.boolean_mask(rows, rows >= 0)).y)
+    training = dataclasses.replace(training, objective=_OwnRows(training.objective, num_items, ids))
+    return training, contributions.ReceivedItems(len(ids), tf.gather(table, ids))
 
 
 def unsplit_compute(
@@ -73,9 +80,45 @@ def unsplit_compute(
     return _measure(work, [weight.numpy() for weight in model.trainable_weights])
 
 
-def _sent_rows(sums: Any, ids: np.ndarray | None) -> Any:
-    """What is sent of the sums: a device that asked for rows has gradients of those alone."""
-    return sums["query"], sums["items"] if ids is None else tf.gather(sums["items"], ids)
+@dataclasses.dataclass(frozen=True)
+class _OwnRows:
+    """An objective as a device computes it that holds the rows it asked for and nothing of the others.
+
+    Attributes:
+        objective: Names rows by their items.
+        num_items: Size of the catalogue.
+        ids: int32 [rows], ascending: the items whose rows the device holds, in that order.
+    """
+
+    objective: objectives.Objective
+    num_items: int
+    ids: tf.Tensor
+
+    @property
+    def temperature(self) -> float:
+        return self.objective.temperature
+
+    @property
+    def block_keys(self) -> tuple[str, ...]:
+        return self.objective.block_keys
+
+    def rows(self, block: objectives.Block, num_items: int) -> tf.Tensor:
+        """Places among the device's rows, of which there are `num_items`: int32, PADDING for none."""
+        del num_items
+        items = self.objective.rows(block, self.num_items)
+        assert items is not None, "A device that holds some rows has an objective that names them."
+        places = tf.reshape(tf.searchsorted(self.ids, tf.reshape(items, [-1])), tf.shape(items))
+        return tf.where(items >= 0, places, objectives.PADDING)
+
+    def prepare(
+        self, tower: query_towers.QueryTower, vectors: tf.Tensor, block: objectives.Block, rows: tf.Tensor | None
+    ) -> objectives.LossFn:
+        assert rows is not None, "Of rows that `rows` named."
+        items = tf.where(rows >= 0, tf.gather(self.ids, tf.maximum(rows, 0)), objectives.PADDING)
+        return self.objective.prepare(tower, vectors, block, items)
+
+    def num_positives(self, history: tf.Tensor) -> tf.Tensor:
+        return self.objective.num_positives(history)
 
 
 def _measure(work: Callable[..., Any], *arguments: Any) -> DeviceCompute:

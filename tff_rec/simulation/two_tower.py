@@ -71,6 +71,8 @@ def _train(
     shown = display.RoundDisplay(
         console, config.training.rounds, progress.rounds, config.training.clients_per_round, traffic.describe()
     )
+    if config.training.aggregation == "secure" and config.transport.items != "table":
+        console.print("bytes up are those of a secure sum of rows, which is not built; TFF's adds whole tables")
     writer = tf.summary.create_file_writer(str(folder.tensorboard))
     if ledger is not None:
         console.print(ledger.announcement(), soft_wrap=True)
