@@ -56,7 +56,7 @@ class NotANumberTest(tf.test.TestCase):
             for place in (0, 5, 16, 18):
                 values = np.ones([3, 19], np.float32)
                 values[1, place] = np.nan
-                with self.assertRaisesRegex(tf.errors.InvalidArgumentError, "is not a number; has training diverged"):
+                with self.assertRaisesRegex(tf.errors.InvalidArgumentError, "is not a number"):
                     by_user.integer_sum(aggregators.FixedPoint(2.0, bits).encode(tf.constant(values)))
 
     def test_one_diverged_user_stops_the_sum(self):

@@ -3,6 +3,7 @@
 import functools
 import pathlib
 import re
+import resource
 
 import numpy as np
 import pandas as pd
@@ -15,11 +16,18 @@ SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "notebook_demo.py"
 _run = functools.partial(script_cases.run, "notebook_demo.py")
 
 
+def _seconds_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 class NotebookDemoTest(tf.test.TestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
+        before = _seconds_of_children()
         cls.result = _run()
+        cls.seconds = _seconds_of_children() - before
 
     def _numbers(self, pattern, kind=int):
         """Groups of a pattern that is printed once."""
@@ -31,6 +39,10 @@ class NotebookDemoTest(tf.test.TestCase):
     def test_runs(self):
         self.assertEqual(self.result.returncode, 0, self.result.stderr)
         self.assertNotIn("Traceback", self.result.stderr)
+
+    def test_takes_less_than_a_minute(self):
+        """Of processor time, which does not depend on what else the machine does."""
+        self.assertBetween(self.seconds, 1.0, 60.0)
 
     def test_numbers_of_the_notebook(self):
         self.assertEqual(self._numbers(r"(\d+) transactions of (\d+) customers, (\d+) articles"), (138, 5, 134))

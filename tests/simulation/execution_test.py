@@ -9,10 +9,13 @@ import sys
 import time
 from unittest import mock
 
+import numpy as np
 import portpicker
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_rec.errors import InputError
+from tff_rec.federated import by_user
 from tff_rec.simulation import execution
 
 _SCRIPT = pathlib.Path(__file__).parent / "execution_scripts.py"
@@ -80,6 +83,26 @@ class ExecutionTest(tf.test.TestCase):
             for _ in range(10):
                 bytearray(b"x") * 2**26
         self.assertLess(page_faults(os.getpid()) - before, 2 * 2**26 // 4096)
+
+    def test_a_round_that_diverged_says_so_in_one_sentence(self):
+        """What sums of integers find in the worker comes back as bad input; other errors as they are."""
+
+        @tff.tensorflow.computation(tff.TensorType(np.int32, [2]))
+        @tf.function
+        def total(codes):
+            return by_user.integer_sum(codes[:, tf.newaxis])
+
+        self.addCleanup(execution.stop)
+        execution.start()
+        with execution.round_number(7):
+            self.assertAllEqual(total([3, -5]), [-2])
+        with (
+            self.assertRaisesRegex(InputError, "^Round 7: a device's .* not a number, training has diverged; .*rate.$"),
+            execution.round_number(7),
+        ):
+            total([3, -(2**31)])
+        with self.assertRaisesRegex(ZeroDivisionError, "^division by zero$"), execution.round_number(7):
+            _ = 1 / 0
 
     def test_worker_and_pipeline_end_with_python_however_python_ends(self):
         # A worker that inherited the pipe would keep it open, and with it `cat`.

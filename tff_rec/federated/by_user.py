@@ -4,6 +4,9 @@ from collections.abc import Iterable
 
 import tensorflow as tf
 
+NOT_A_NUMBER = "not a number"
+"""What errors say of a value that cannot be encoded."""
+
 
 def stack(value: tf.Tensor, users: tf.Tensor) -> tf.Tensor:
     """One copy a user: [...] → [users, ...]."""
@@ -49,7 +52,7 @@ def smallest_code(encoded: tf.Tensor) -> tf.Tensor:
         tf.errors.InvalidArgumentError: It is.
     """
     smallest = tf.reduce_min(encoded)
-    tf.debugging.assert_greater(smallest, encoded.dtype.min, "A user's value is not a number; has training diverged?")
+    tf.debugging.assert_greater(smallest, encoded.dtype.min, f"A user's value is {NOT_A_NUMBER}.")
     return smallest
 
 

@@ -10,10 +10,12 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_rec.federated import by_user
 from tff_rec.federated.aggregators import FixedPoint, check_bounds, mean_of_sums, weighted_bounds
 from tff_rec.federated.secret_sharing import Ring
 
 _WORD_BITS = 32
+_OUT_OF_RANGE = f"A value is out of range, or {by_user.NOT_A_NUMBER}."
 
 
 def block_uploads(values: tf.Tensor, ring: Ring) -> tf.Tensor:
@@ -31,8 +33,8 @@ def block_uploads(values: tf.Tensor, ring: Ring) -> tf.Tensor:
     checks = [
         tf.debugging.assert_greater_equal(users, ring.fewest, f"A block needs {ring.fewest} users to form a ring."),
         tf.debugging.assert_less_equal(users, ring.max_users, f"A block has at most {ring.max_users} users."),
-        tf.debugging.assert_less_equal(tf.reduce_max(values), limit, "A value is out of range."),
-        tf.debugging.assert_greater_equal(tf.reduce_min(values), -limit, "A value is out of range."),
+        tf.debugging.assert_less_equal(tf.reduce_max(values), limit, _OUT_OF_RANGE),
+        tf.debugging.assert_greater_equal(tf.reduce_min(values), -limit, _OUT_OF_RANGE),
     ]
     signed, word = (tf.int32, tf.uint32) if ring.modulus_bits <= _WORD_BITS else (tf.int64, tf.uint64)
     sent, received = [], []

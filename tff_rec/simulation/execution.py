@@ -25,6 +25,8 @@ import grpc
 import portpicker
 import tensorflow_federated as tff
 
+from tff_rec.errors import InputError
+from tff_rec.federated import by_user
 from tff_rec.simulation import worker_launcher
 
 _START_SECONDS = 60.0
@@ -89,6 +91,24 @@ def running() -> Iterator[None]:
         yield
     finally:
         stop()
+
+
+@contextlib.contextmanager
+def round_number(number: int) -> Iterator[None]:
+    """Around a round: one that ends because a device's values are not numbers says so in one sentence.
+
+    Raises:
+        InputError: It did. Only sums of integers end so; a plain mean is not a number then.
+    """
+    try:
+        yield
+    except Exception as error:
+        if by_user.NOT_A_NUMBER not in str(error):
+            raise
+        raise InputError(
+            f"Round {number}: a device's loss or update is {by_user.NOT_A_NUMBER}, training has diverged; "
+            "take a smaller server learning rate."
+        ) from None
 
 
 def end_on_signals() -> None:

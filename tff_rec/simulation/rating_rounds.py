@@ -9,7 +9,7 @@ import tensorflow_federated as tff
 
 from tff_rec.evaluation import rating_baselines
 from tff_rec.models.tag_aware import TagAware
-from tff_rec.simulation import rating_predictions, rounds
+from tff_rec.simulation import execution, rating_predictions, rounds
 from tff_rec.simulation.checkpoints import Progress
 from tff_rec.simulation.privacy_ledger import Ledger
 from tff_rec.simulation.rating_assembly import RoundData
@@ -59,7 +59,7 @@ def train(
         ledger: Of the run's privacy.
 
     Raises:
-        InputError: The ledger's budget is spent.
+        InputError: The ledger's budget is spent, or integers are summed and training has diverged.
     """
     last, every = config.server.rounds, 1 if config.num_silos else config.evaluation.every
     patience = config.evaluation.patience if config.judged else 0
@@ -69,7 +69,8 @@ def train(
             ledger.check(progress.rounds + 1)
         datasets = data(progress.rounds)
         began = time.perf_counter()
-        output = process.next(progress.state, datasets)
+        with execution.round_number(progress.rounds + 1):
+            output = process.next(progress.state, datasets)
         seconds = time.perf_counter() - began
         progress.state, progress.rounds = output.state, progress.rounds + 1
         done, rmse = progress.rounds == last, None

@@ -14,7 +14,7 @@ from tff_rec.evaluation import ranking
 from tff_rec.federated import adaptive_clipping
 from tff_rec.models import requested_softmax
 from tff_rec.models.two_tower import TwoTower
-from tff_rec.simulation import assembly, cohorts, decoys
+from tff_rec.simulation import assembly, cohorts, decoys, execution
 from tff_rec.simulation.checkpoints import Checkpoints, Progress
 from tff_rec.simulation.config import RunConfig, TwoTowerConfig
 from tff_rec.simulation.preparation import Prepared
@@ -96,7 +96,7 @@ def train(
     """Runs rounds until the last, or until validation stops improving; `progress` is brought up to date in place.
 
     Raises:
-        InputError: The ledger's budget is spent.
+        InputError: The ledger's budget is spent, or integers are summed and training has diverged.
     """
     users = prepared.trainable_users
     patience = config.evaluation.patience if config.judged else 0
@@ -107,7 +107,8 @@ def train(
         cohort = cohorts.cohort(config.privacy, users, config.training.clients_per_round, config.seed, progress.rounds)
         datasets = cohorts.datasets(blocks_of, cohort, users, progress.rounds, config.training.tff_clients)
         began = time.perf_counter()
-        output = process.next(progress.state, datasets)
+        with execution.round_number(progress.rounds + 1):
+            output = process.next(progress.state, datasets)
         seconds = time.perf_counter() - began
         progress.state, progress.rounds = output.state, progress.rounds + 1
         done = progress.rounds == config.training.rounds
