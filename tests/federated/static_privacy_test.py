@@ -1,7 +1,6 @@
 """Static proof, by types and structure alone: which builds sum securely, and what no process gives to its server."""
 
 import collections
-import functools
 
 import numpy as np
 import tag_aware_cases
@@ -128,12 +127,6 @@ OPEN_BUILDS = {
 BUILDS = SECURE_BUILDS | OPEN_BUILDS
 
 
-@functools.cache
-def built(name):
-    """The round of a build: `next`."""
-    return BUILDS[name]().next
-
-
 def leaves(value_type, path=()):
     """Tensor types of a type, each with the names on the way to it."""
     if isinstance(value_type, tff.FederatedType):
@@ -145,30 +138,35 @@ def leaves(value_type, path=()):
         yield path, value_type
 
 
-class SecureTest(tf.test.TestCase, parameterized.TestCase):
+class BuildTest(tf.test.TestCase, parameterized.TestCase):
+    """Of each build, once built: how it sums, and that what a round leaves at the server holds no raw data."""
+
     @parameterized.parameters(*SECURE_BUILDS)
-    def test_sums_securely(self, name):
-        tff.test.assert_not_contains_unsecure_aggregation(built(name))
+    def test_secure(self, name):
+        built = BUILDS[name]().next
+        tff.test.assert_not_contains_unsecure_aggregation(built)
+        self.assert_nothing_raw(built.type_signature.result)
 
     @parameterized.parameters(*OPEN_BUILDS)
-    def test_control(self, name):
+    def test_open(self, name):
         """The assertion tells; and by it the ring, whose masks are the devices' matter, is a plain sum of ring sums."""
+        built = BUILDS[name]().next
         with self.assertRaisesRegex(AssertionError, "(?i)unsecure|not secure"):
-            tff.test.assert_not_contains_unsecure_aggregation(built(name))
+            tff.test.assert_not_contains_unsecure_aggregation(built)
+        self.assert_nothing_raw(built.type_signature.result)
 
     def test_unsplit_has_no_secure_form(self):
         model = cases.model(cases.FULL)
         with self.assertRaisesRegex(ValueError, "does not encode"):
             unsplit_two_tower.build_unsplit_two_tower(model, cases.training(model), cases.sgd(), SECURE)
 
+    def assert_nothing_raw(self, result):
+        """By type, name and shape, of state and metrics."""
+        self.assert_known_shapes_at_the_server(result)
+        self.assert_metrics_are_scalars_and_state_is_shaped_like_weights(result)
 
-class RawTest(tf.test.TestCase, parameterized.TestCase):
-    """What a round leaves at the server, state and metrics, holds no raw data, by type, name and shape."""
-
-    @parameterized.parameters(*BUILDS)
-    def test_everything_is_placed_at_the_server_and_has_a_known_shape(self, name):
+    def assert_known_shapes_at_the_server(self, result):
         """Histories, ratings and requests are sequences, or have as many entries as a block happens to have."""
-        result = built(name).type_signature.result
         for _, part in tff.structure.to_elements(result):
             self.assertIsInstance(part, tff.FederatedType)
             self.assertIs(part.placement, tff.SERVER)
@@ -177,13 +175,11 @@ class RawTest(tf.test.TestCase, parameterized.TestCase):
             self.assertNotIn(None, tuple(leaf.shape), path)
             self.assertEmpty([word for word in RAW_NAMES if word in "/".join(path)], path)
 
-    @parameterized.parameters(*BUILDS)
-    def test_metrics_are_scalars_and_state_is_shaped_like_weights(self, name):
+    def assert_metrics_are_scalars_and_state_is_shaped_like_weights(self, result):
         """Weights, optimizer slots of their shapes and scalars: no table of users, and none of counts or requests.
 
         Beside them there is the seed of the server's noise, [2].
         """
-        result = built(name).type_signature.result
         for path, leaf in leaves(result.metrics):
             self.assertEqual(tuple(leaf.shape), (), path)
         weights = {tuple(leaf.shape) for _, leaf in leaves(result.state.member.global_model_weights)}

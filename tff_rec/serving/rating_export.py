@@ -234,11 +234,12 @@ class _Reference:
         self._predict = tf.function(_unclipped(model.rating_tower).predict, reduce_retracing=True)
         self._directions = tf.math.l2_normalize(item_part(self.table).vectors, axis=1)
 
-    def ratings(self, items: np.ndarray, ratings: np.ndarray) -> np.ndarray:
-        """Ratings of all items, not clipped: float32 [items]."""
-        newest = [tf.constant(values[np.newaxis, -self._max_length :]) for values in (items, ratings)]
-        every = tf.range(len(self.vocabulary))[tf.newaxis]
-        return self._predict(self._weights, self.table, *newest, every).numpy()[0]
+    def ratings(self, items: np.ndarray, ratings: Sequence[np.ndarray]) -> np.ndarray:
+        """Ratings of all items, not clipped, after each of some ratings of the user's: float32 [those, items]."""
+        given = np.stack(ratings)[:, -self._max_length :]
+        rated = np.broadcast_to(items[-self._max_length :], given.shape)
+        every = np.broadcast_to(np.arange(len(self.vocabulary), dtype=np.int32), [len(given), len(self.vocabulary)])
+        return self._predict(self._weights, self.table, *map(tf.constant, (rated, given, every))).numpy()
 
     def agrees(
         self,
@@ -249,7 +250,7 @@ class _Reference:
     ) -> bool:
         """Whether a user is served this: ratings of its newest items, the newest first; and of each list (after its own
         ratings, after none, like its newest item) ids and scores."""
-        rated, unrated = self.ratings(items, ratings), self.ratings(items, self.expected(items) + _LIKED)
+        rated, unrated = self.ratings(items, [ratings, self.expected(items) + _LIKED])
         targets = items[: -_TARGETS - 1 : -1]
         clipped = np.clip(rated[targets], self._tower.lowest, self._tower.highest)
         lists = ((rated, items), (unrated, items), (self.cosines(items[-1]), items[-1:]))
