@@ -82,10 +82,14 @@ def main(options: AuditOptions) -> None:
     began = time.perf_counter()
     check(options)
     from tff_rec.report import measurement
+    from tff_rec.simulation import run_folder
 
     for name in NAMES:
         measurement.check(name, options.readme)
     positives, item_ids = read_positives(options)
+    if len(positives) < min(COHORTS):
+        raise InputError(f"The audit draws cohorts of {min(COHORTS)} devices, and there are {len(positives)}.")
+    run_folder.make_folder(options.output)
     num_items = len(item_ids)
     print(f"{options.data.source}: {len(positives):,} devices, {num_items:,} items, {len(positives.items):,} positives")
     tables = {
@@ -93,10 +97,9 @@ def main(options: AuditOptions) -> None:
         "popularity": audit_popularity(positives, item_ids, options.seed),
         "exposure": audit_exposure(positives, num_items, options.seed, options.minimum),
     }
-    options.output.mkdir(parents=True, exist_ok=True)
+    plot(tables, options.data.source, options.output / "audit.png")
     for name, table in tables.items():
         table.to_csv(options.output / f"{name}.csv", index=False)
-    plot(tables, options.data.source, options.output / "audit.png")
     report(tables)
     protocol = f"{options.data.source}, {len(positives):,} devices, {num_items:,} items"
     for found in (counting_in_short(protocol, tables["attack"]), popularity_in_short(protocol, tables["popularity"])):

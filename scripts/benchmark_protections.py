@@ -1,13 +1,13 @@
 """Times a round per user, plain and under each protection, of the same training on the same cohort.
 
 Protections are secure sum, ring, and user-level differential privacy on a plain sum (every user clipped, noise added),
-with the file's own privacy options where it has some. All run in turns; medians are printed. What a protection costs is
-its time over that of the plain round.
+with the file's own privacy options where it has some; of requested rows secure sum alone, as the others need the whole
+table. All run in turns; medians are printed. What a protection costs is its time over that of the plain round.
 """
 
 import dataclasses
 import pathlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tff_rec import cli
 from tff_rec.errors import InputError
@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # TensorFlow is imported after the options are read: `--help`
 
 NAME = "protections"
 COLUMNS = ("", "plain", "secure sum", "ring", "private", "secure sum / plain", "ring / plain", "private / plain")
+PROTECTIONS = ("secure", "ring", "private")
+NOT_MEASURED = "–"
 CLIP_NORM = 0.5
 PRESETS = pathlib.Path(__file__).parent / "presets" / "two_tower"
 
@@ -84,8 +86,9 @@ def row(
 ) -> tuple[str | float, ...]:
     """A training's times, and how many times the plain round's the others are."""
     label = f"{name} ({config.model.tower}, {len(prepared.vocabulary):,} items × {config.model.dimension})"
-    plain, *protected = times.values()
-    return (label, plain, *protected, *(value / plain for value in protected))
+    plain, protected = times["plain"], [times.get(name) for name in PROTECTIONS]
+    shown = [NOT_MEASURED if value is None else value for value in protected]
+    return (label, plain, *shown, *(NOT_MEASURED if value is None else value / plain for value in protected))
 
 
 def configured(path: pathlib.Path, options: Options) -> configs.TwoTowerConfig:
@@ -101,8 +104,12 @@ def variants(config: configs.TwoTowerConfig) -> dict[str, configs.TwoTowerConfig
     none = dataclasses.replace(config, privacy=PrivacyConfig())
     unbounded = dataclasses.replace(config.training, aggregation="plain", query_clip_norm=None, item_clip_norm=None)
     compared = {"plain": dataclasses.replace(none, training=unbounded)}
-    for name in ("secure", "ring"):
+    rows = config.transport.items == "rows"  # No ring adds rows of a device's own choice, and noise does not hide them.
+    sums: tuple[Literal["secure", "ring"], ...] = ("secure",) if rows else ("secure", "ring")
+    for name in sums:
         compared[name] = dataclasses.replace(none, training=dataclasses.replace(config.training, aggregation=name))
+    if rows:
+        return compared
     clipped = dataclasses.replace(
         config.training,
         aggregation="plain",

@@ -71,8 +71,8 @@ class Contribution:
 
 
 def main(options: DemoOptions) -> None:
-    if options.rounds < 1 or options.seed < 0:
-        raise InputError("--rounds must be 1 or more and --seed 0 or more.")
+    if options.rounds < 1 or not 0 <= options.seed < 2**32:
+        raise InputError("--rounds must be 1 or more, and --seed from 0 to 2^32 - 1.")
     import numpy as np
 
     articles, purchases = read_transactions()

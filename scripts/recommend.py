@@ -42,7 +42,8 @@ class RecommendOptions:
             among decoys, and computes the rest itself.
         shortlist: Device that asks: public candidates that every device receives, the most popular ones.
         decoys: Device that asks: decoys an item of the history.
-        secret: Device that asks: what its decoys are drawn from. A device keeps its own, so that decoys stay the same.
+        secret: Device that asks: what its decoys are drawn from. A device keeps its own, so that decoys stay while its
+            history does; one that asked for rows in training had others there, and should hold the catalogue.
         top: Number of recommendations; by default 10, or all that the export gives if those are fewer.
     """
 

@@ -64,10 +64,11 @@ def main(options: TrafficOptions) -> None:
     config = dataclasses.replace(config, data=data, catalogue=options.catalogue or config.catalogue)
     qualities = [quality(run) for run in options.runs]
     from tff_rec.report import measurement
-    from tff_rec.simulation import preparation
+    from tff_rec.simulation import preparation, run_folder
 
     name = f"traffic-{config.data.source}"
     measurement.check(name, options.readme)
+    run_folder.make_folder(options.output)
     print(f"reading {config.data.source}")
     prepared = preparation.prepare(config)
     print(f"{config.data.source}: {len(prepared.vocabulary):,} items, {prepared.item_features.num_features:,} features")
@@ -152,7 +153,6 @@ def report(tables: dict[str, list[dict[str, Any]]], output: pathlib.Path) -> Non
 
     from tff_rec.simulation.run_folder import write_text
 
-    output.mkdir(parents=True, exist_ok=True)
     write_text(output / "traffic.json", json.dumps(tables, indent=1))
     text = [_table(pd.DataFrame(tables["traffic"]))]
     if tables["quality"]:

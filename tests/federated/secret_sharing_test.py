@@ -87,7 +87,9 @@ class ProtocolTest(tf.test.TestCase):
         reason = "1 of 4 members shared and did not upload"
         self.assertEqual(result.abandoned, (secret_sharing.Abandoned((8, 9, 10, 11), reason),))
         few = secret_sharing.ring_round(np.arange(4), ring, np.array([0, 1, 3, 3]))
-        self.assertEqual(few.abandoned, (secret_sharing.Abandoned((0, 1, 2, 3), "2 of 4 members shared"),))
+        self.assertEqual(
+            few.abandoned, (secret_sharing.Abandoned((0, 1, 2, 3), "2 of 4 members shared, and a ring needs 3"),)
+        )
         self.assertEqual((few.total, few.included.any()), (0, False))
 
     def test_keys_decide_shares(self):
@@ -144,8 +146,11 @@ class ProtocolTest(tf.test.TestCase):
             np.array([0, -(2**63), 0, 0]),
             values * 0.5,
         ):
-            with self.assertRaisesRegex(ValueError, "int64 within ±1000"):
-                secret_sharing.ring_round(wrong, ring)
+            for sent in (None, np.zeros(4, np.int64)):  # Nobody's sharing hides a wrong value.
+                with self.assertRaisesRegex(ValueError, "int64 within ±1000"):
+                    secret_sharing.ring_round(wrong, ring, sent)
+        with self.assertRaisesRegex(ValueError, "the same key"):
+            secret_sharing.ring_round(values, ring, keys=[bytes(secret_sharing.KEY_BYTES)] * 4)
         for sentence, arguments in (
             ("5 devices, and the ring was made for up to 4", (np.zeros(5, np.int64),)),
             ("from 0 to 3 a device", (values, np.array([3, 3, 3, 4]))),

@@ -112,6 +112,8 @@ class AuditTest(tf.test.TestCase):
             ("--seed and --users must be 0 or more", {"seed": -1}),
             ("--minimum is 1; give 2 or more", {"minimum": 1}),
             ("is a file; give a folder", {"output": file}),
+            ("cannot be made .*; name another", {"output": file / "folder", "users": 10}),
+            ("cohorts of 10 devices, and there are 9", {"users": 9}),
             ("no data source 'x'", {"data": script.DataOptions("x")}),
             ("--users is 100000000, and synthetic has", {"users": 10**8}),
         ):

@@ -27,14 +27,16 @@ run = functools.partial(script_cases.run, "benchmark_protections.py")
 class BenchmarkProtectionsTest(absltest.TestCase):
     def test_prints_one_line_of_json(self):
         with tempfile.TemporaryDirectory() as folder:
-            config = pathlib.Path(folder) / "tiny.toml"
-            config.write_text(CONFIG)
-            result = run("--config", str(config), "--cohort", "12", "--rounds", "1", "--json")
+            table, rows = (pathlib.Path(folder) / name for name in ("table.toml", "rows.toml"))
+            table.write_text(CONFIG)
+            rows.write_text(f'{CONFIG}[transport]\nitems = "rows"\n')
+            result = run("--config", str(table), str(rows), "--cohort", "12", "--rounds", "1", "--json")
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertLen(result.stdout.splitlines(), 1)
-        times = json.loads(result.stdout)["tiny"]
-        self.assertCountEqual(times, ["plain", "secure", "ring", "private"])
-        self.assertGreater(min(times.values()), 0)
+        times = json.loads(result.stdout)
+        self.assertCountEqual(times["table"], ["plain", "secure", "ring", "private"])
+        self.assertCountEqual(times["rows"], ["plain", "secure"])
+        self.assertGreater(min([*times["table"].values(), *times["rows"].values()]), 0)
 
     def test_files_of_one_name_are_not_taken_for_one(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -99,9 +99,10 @@ class NotebookDemoTest(tf.test.TestCase):
         self.assertContainsSubset(set(device), set(rows["article_id"]) - set(bought))
 
     def test_refusal(self):
-        refused = _run("--rounds", 0)
-        self.assertEqual(refused.returncode, 2)
-        self.assertEqual(refused.stderr, "error: --rounds must be 1 or more and --seed 0 or more.\n")
+        for arguments in (("--rounds", 0), ("--seed", 2**32)):
+            refused = _run(*arguments)
+            self.assertEqual(refused.returncode, 2)
+            self.assertEqual(refused.stderr, "error: --rounds must be 1 or more, and --seed from 0 to 2^32 - 1.\n")
 
 
 if __name__ == "__main__":

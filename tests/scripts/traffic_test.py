@@ -213,6 +213,7 @@ class TrafficTest(tf.test.TestCase):
             ("--dimensions need", {"dimensions": ()}),
             ("--dimensions need", {"dimensions": (0,)}),
             ("table.toml requests no rows", {"config": self.folder / "table.toml"}),
+            ("cannot be made .*; name another", {"output": self.folder / "table.toml", "runs": ()}),
         ):
             with self.assertRaisesRegex(InputError, sentence) as caught:
                 script.main(self._options(**({"output": self.folder / "refused"} | changes)))

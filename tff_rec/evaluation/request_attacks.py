@@ -4,7 +4,8 @@ The intersection attack: a device asks for its positives each round, and for a d
 server counts. From counts alone, without labels, it does best to take for positive what was asked for *every* time: all
 positives are in that set, its members look alike, and of m of them taken at random out of n, with p positives, the
 expected F1 is 2 m p / (n (m + p)), which grows with m. One request, or requests that never change, give 2 / (2 + ρ):
-precision 1 / (1 + ρ), recall 1.
+precision 1 / (1 + ρ), recall 1. Where a round asks for a part of the positives, as random windows of a history do, that
+rule misses some, and what was asked for at all is the better guess, again 2 / (2 + ρ) where decoys come with them.
 
 A server that knows more than counts guesses better: `popularity_auc` orders by popularity what was asked for equally
 often.
@@ -26,7 +27,7 @@ class Guess:
         auc: Probability that a positive was asked for more often than another item that was asked for, equals half.
             Devices that never asked for another item are left out; 0.5 where none is left.
         f1: Of the rule "positive is what was asked for in every round".
-        precision: Of that rule. Its recall is 1.
+        precision: Of that rule. Its recall is 1 where all positives are asked for in every round.
     """
 
     auc: float

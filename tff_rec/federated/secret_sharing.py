@@ -118,12 +118,9 @@ def share(values: np.ndarray, ring: Ring, keys: Sequence[bytes], attempt: int = 
         uint64 [users, s, ...], below 2^b. Share 0 is kept, share k is for the k-th neighbour.
 
     Raises:
-        ValueError: A value is no integer or out of range, or there is not one key a device.
+        ValueError: A value is no integer or out of range, or there is not one key a device, each another.
     """
-    if values.dtype != np.int64 or np.any(values > ring.value_limit) or np.any(values < -ring.value_limit):
-        raise ValueError(f"Shared values must be int64 within ±{ring.value_limit}.")
-    if len(keys) != len(values):
-        raise ValueError(f"There are {len(keys)} keys for {len(values)} devices.")
+    _check(values, ring, keys)
     shape = (ring.shares - 1, *values.shape[1:])
     words = np.array([_words(key, attempt, int(np.prod(shape))) for key in keys], np.uint64)
     sent = words.reshape(len(values), *shape) & ring.mask
@@ -167,7 +164,7 @@ def ring_round(
 
     Raises:
         ValueError: A value is no integer or out of range, there are more devices than `max_users`, or `messages_sent`
-            or `keys` are not one a device.
+            or `keys` are not one a device, each key another.
     """
     num_users = len(values)
     if num_users > ring.max_users:
@@ -176,13 +173,13 @@ def ring_round(
     if sent.shape != (num_users,) or np.any(sent < 0) or np.any(sent > ring.shares):
         raise ValueError(f"messages_sent must be one number from 0 to {ring.shares} a device.")
     keys = new_keys(num_users) if keys is None else keys
-    if len(keys) != num_users:
-        raise ValueError(f"There are {len(keys)} keys for {num_users} devices.")
+    _check(values, ring, keys)
     total, included, abandoned = np.zeros(values.shape[1:], np.int64), np.zeros(num_users, bool), []
     for group in ring.groups(num_users):
         members = group[sent[group] >= ring.shares - 1]
         if len(members) < ring.fewest:
-            abandoned.append(Abandoned(tuple(group.tolist()), f"{len(members)} of {len(group)} members shared"))
+            reason = f"{len(members)} of {len(group)} members shared, and a ring needs {ring.fewest}"
+            abandoned.append(Abandoned(tuple(group.tolist()), reason))
             continue
         attempt = int(len(members) < len(group))
         uploads = upload(share(values[members], ring, [keys[member] for member in members], attempt), ring)
@@ -194,6 +191,15 @@ def ring_round(
         total += group_sum(uploads, ring)
         included[members] = True
     return RingRound(total, included, tuple(abandoned))
+
+
+def _check(values: np.ndarray, ring: Ring, keys: Sequence[bytes]) -> None:
+    if values.dtype != np.int64 or np.any(values > ring.value_limit) or np.any(values < -ring.value_limit):
+        raise ValueError(f"Shared values must be int64 within ±{ring.value_limit}.")
+    if len(keys) != len(values):
+        raise ValueError(f"There are {len(keys)} keys for {len(values)} devices.")
+    if len(set(keys)) < len(keys):
+        raise ValueError("Two devices have the same key: their shares would cancel and lay their vectors open.")
 
 
 def _words(key: bytes, attempt: int, count: int) -> np.ndarray:

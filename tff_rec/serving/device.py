@@ -82,7 +82,9 @@ def recommend_asking(
         top: Number of recommendations.
         shortlist: Number of candidates, the most popular items.
         decoys: Decoys an item of the history, drawn by popularity.
-        secret: 32 bytes that the device keeps for good: its decoys stay the same while catalogue and popularity do.
+        secret: 32 bytes that the device keeps for good: its decoys stay the same while history, catalogue and
+            popularity do. A server that has seen it ask with other decoys, e.g. in training, intersects the two: such a
+            device should hold the catalogue instead.
     """
     popularity, own = server.popularity(), _places(server, history)
     candidates = np.argsort(-popularity, kind="stable")[:shortlist]

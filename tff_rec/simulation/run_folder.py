@@ -65,11 +65,7 @@ class RunFolder:
         """
         if config.resume:
             return
-        try:
-            self.path.mkdir(parents=True)
-        except OSError as error:
-            message = f"The output folder {self.path} cannot be made ({error.strerror}); name another."
-            raise InputError(message) from None
+        make_folder(self.path, exist_ok=False)
         data = config.data if config.data.path is None else _absolute(config.data)
         write_text(self.config, toml_file.to_toml(dataclasses.replace(config, data=data, output=self.path)))
 
@@ -109,6 +105,18 @@ def find_run_folder(config: RunConfig) -> RunFolder:
 def _absolute(data: DataConfig) -> DataConfig:
     assert data.path is not None
     return dataclasses.replace(data, path=data.path.resolve())
+
+
+def make_folder(path: pathlib.Path, *, exist_ok: bool = True) -> None:
+    """Makes a folder for results, and those above it.
+
+    Raises:
+        InputError: It cannot be made, or is there and must not be.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=exist_ok)
+    except OSError as error:
+        raise InputError(f"The output folder {path} cannot be made ({error.strerror}); name another.") from None
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
