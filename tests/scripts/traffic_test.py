@@ -1,4 +1,4 @@
-"""scripts/traffic.py on synthetic data: every cell is what `communication` counts, every way is in the table."""
+"""scripts/traffic.py on synthetic data: every cell is what `communication` counts; and README's by hand."""
 
 import contextlib
 import dataclasses
@@ -13,6 +13,7 @@ import tempfile
 import numpy as np
 import script_cases
 import tensorflow as tf
+from absl.testing import parameterized
 
 from tff_rec.errors import InputError
 from tff_rec.federated import communication, table_codings
@@ -219,6 +220,39 @@ class TrafficTest(tf.test.TestCase):
                 script.main(self._options(**({"output": self.folder / "refused"} | changes)))
             self.assertNotIn("\n", str(caught.exception))
         self.assertFalse((self.folder / "refused").exists())
+
+
+def _packed(numbers, bits):
+    return math.ceil(numbers * bits / 8)
+
+
+class PublishedTest(tf.test.TestCase, parameterized.TestCase):
+    """Bytes of README's tables, by hand from the presets' shapes and the rows that their mean device asks for."""
+
+    @parameterized.parameters(
+        ("hm", 257, 128, lambda d: 152_237 * d, 22, 4_209),
+        ("ml-1m", 41, 8, lambda d: 3_800 * 4 * d + 4 * d * d, 16, 589),
+    )
+    def test_by_hand(self, source, slope, constant, candidate, bits, rows):
+        """Numbers of the query tower, of the candidate tower, and bytes of each.
+
+        H&M's query tower: d × 128, 128, 128 × d, d. Candidate tower: 105,542 articles and 46,695 features.
+        ML-1M's: four half-lives, 4d × 8, 8, 8 × d, d; 3,704 items and 96 features of 4d each, a projection 4d × d.
+        Rows: d bytes and a scale of 4 down, with a bit each whether it is released; d codes and an id of 4 up.
+        """
+        published = json.loads((script_cases.SCRIPTS / "presets" / "measured" / f"traffic-{source}.json").read_text())
+        cells = [dict(zip(published["columns"], row, strict=True)) for row in published["rows"]]
+        self.assertEqual([cell["d"] for cell in cells], ["16", "32", "64"])
+        for cell in cells:
+            d = int(cell["d"])
+            query = slope * d + constant
+            unsplit = 2 * 4 * (query + candidate(d)) + 8
+            down = 4 * query + rows * (d + 4) + _packed(rows, 1)
+            up = _packed(query, bits) + _packed(rows * d, bits) + _packed(2, bits) + 4 * rows
+            self.assertAllClose(cell["unsplit FedAvg, kB"], unsplit / 1e3, rtol=1e-9)
+            self.assertAllClose(cell["requested rows, int8, encoded, kB"], (down + up) / 1e3, rtol=1e-9)
+            self.assertAllClose(cell["times fewer bytes"], unsplit / (down + up), rtol=1e-9)
+            self.assertGreater(cell["times fewer bytes"], 42)
 
 
 if __name__ == "__main__":
