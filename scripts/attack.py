@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from tff_rec import cli
 from tff_rec.cli import DataOptions
 from tff_rec.errors import InputError
+from tff_rec.simulation import run_folder
 from tff_rec.simulation.option_checks import check_whole_numbers
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def main(options: AttackOptions) -> None:
 
     say(f"reading {options.data.source}, starting TensorFlow (10 to 20 seconds)")
     data, attributes = read(options)
+    run_folder.make_folder(options.output)
     from tff_rec.evaluation import attack_grid, attack_report, attack_study, attack_training
 
     recipe = attack_training.Recipe(options.rounds, options.cohort)

@@ -7,7 +7,7 @@ table. All run in turns; medians are printed. What a protection costs is its tim
 
 import dataclasses
 import pathlib
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from tff_rec import cli
 from tff_rec.errors import InputError
@@ -87,8 +87,8 @@ def row(
     """A training's times, and how many times the plain round's the others are."""
     label = f"{name} ({config.model.tower}, {len(prepared.vocabulary):,} items × {config.model.dimension})"
     plain, protected = times["plain"], [times.get(name) for name in PROTECTIONS]
-    shown = [NOT_MEASURED if value is None else value for value in protected]
-    return (label, plain, *shown, *(NOT_MEASURED if value is None else value / plain for value in protected))
+    costs = [value and value / plain for value in protected]
+    return (label, plain, *(value or NOT_MEASURED for value in (*protected, *costs)))
 
 
 def configured(path: pathlib.Path, options: Options) -> configs.TwoTowerConfig:
@@ -103,13 +103,13 @@ def variants(config: configs.TwoTowerConfig) -> dict[str, configs.TwoTowerConfig
     """What is compared, by name; raises InputError where a protection does not go with the options."""
     none = dataclasses.replace(config, privacy=PrivacyConfig())
     unbounded = dataclasses.replace(config.training, aggregation="plain", query_clip_norm=None, item_clip_norm=None)
-    compared = {"plain": dataclasses.replace(none, training=unbounded)}
-    rows = config.transport.items == "rows"  # No ring adds rows of a device's own choice, and noise does not hide them.
-    sums: tuple[Literal["secure", "ring"], ...] = ("secure",) if rows else ("secure", "ring")
-    for name in sums:
-        compared[name] = dataclasses.replace(none, training=dataclasses.replace(config.training, aggregation=name))
-    if rows:
+    secure = dataclasses.replace(config.training, aggregation="secure")
+    compared = {
+        name: dataclasses.replace(none, training=way) for name, way in (("plain", unbounded), ("secure", secure))
+    }
+    if config.transport.items == "rows":  # No ring adds rows of a device's own choice, and noise does not hide them.
         return compared
+    ring = dataclasses.replace(config.training, aggregation="ring")
     clipped = dataclasses.replace(
         config.training,
         aggregation="plain",
@@ -118,7 +118,10 @@ def variants(config: configs.TwoTowerConfig) -> dict[str, configs.TwoTowerConfig
         item_clip_norm=config.training.item_clip_norm or CLIP_NORM,
     )
     private = config.privacy if config.privacy.central else PrivacyConfig("gaussian", noise_multiplier=1.0)
-    return compared | {"private": dataclasses.replace(config, training=clipped, privacy=private)}
+    return compared | {
+        "ring": dataclasses.replace(none, training=ring),
+        "private": dataclasses.replace(config, training=clipped, privacy=private),
+    }
 
 
 if __name__ == "__main__":

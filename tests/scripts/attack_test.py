@@ -28,6 +28,11 @@ class AttackTest(absltest.TestCase):
             script_cases.assert_refused(self, run("--output", self.output, *arguments), words)
         self.assertFalse(self.output.exists())
 
+    def test_refuses_an_output_that_cannot_be_made(self):
+        self.output.touch()
+        for output, words in ((self.output, "is a file; give a folder"), (self.output / "folder", "cannot be made")):
+            script_cases.assert_refused(self, run("--output", output), words)
+
 
 if __name__ == "__main__":
     absltest.main()

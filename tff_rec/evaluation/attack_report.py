@@ -26,7 +26,7 @@ def write(folder: pathlib.Path, grid: Grid, poisoned: Mapping[str, Exposure], pr
     """Writes attacks.json, attacks.csv, attacks.md and attacks.png.
 
     Args:
-        folder: Made if need be.
+        folder: To write to; it is there.
         grid: Scores by protection and attack.
         poisoned: A target's standing by kind of mean.
         protocol: How all was measured.
@@ -34,7 +34,6 @@ def write(folder: pathlib.Path, grid: Grid, poisoned: Mapping[str, Exposure], pr
     Returns:
         The Markdown.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     record = {
         "protocol": dict(protocol),
         "grid": {

@@ -121,6 +121,11 @@ def share(values: np.ndarray, ring: Ring, keys: Sequence[bytes], attempt: int = 
         ValueError: A value is no integer or out of range, or there is not one key a device, each another.
     """
     _check(values, ring, keys)
+    return _share(values, ring, keys, attempt)
+
+
+def _share(values: np.ndarray, ring: Ring, keys: Sequence[bytes], attempt: int) -> np.ndarray:
+    """`share` of what `_check` has seen."""
     shape = (ring.shares - 1, *values.shape[1:])
     words = np.array([_words(key, attempt, int(np.prod(shape))) for key in keys], np.uint64)
     sent = words.reshape(len(values), *shape) & ring.mask
@@ -182,7 +187,7 @@ def ring_round(
             abandoned.append(Abandoned(tuple(group.tolist()), reason))
             continue
         attempt = int(len(members) < len(group))
-        uploads = upload(share(values[members], ring, [keys[member] for member in members], attempt), ring)
+        uploads = upload(_share(values[members], ring, [keys[member] for member in members], attempt), ring)
         arrived = sent[members] == ring.shares
         if not arrived.all():
             reason = f"{np.sum(~arrived)} of {len(members)} members shared and did not upload"

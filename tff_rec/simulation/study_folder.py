@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tff_rec.errors import InputError
-from tff_rec.simulation.run_folder import write_text
+from tff_rec.simulation.run_folder import make_folder, write_text
 from tff_rec.simulation.study_config import Cell, Study
 
 Record = dict[str, Any]
@@ -43,13 +43,9 @@ class StudyFolder:
         Raises:
             InputError: The folder cannot be made, or holds something else.
         """
-        if self.path.exists() and any(self.path.iterdir()) and not (self.path / "plan.json").is_file():
+        make_folder(self.path)
+        if any(self.path.iterdir()) and not (self.path / "plan.json").is_file():
             raise InputError(f"{self.path} exists and holds no study; name another folder with --output.")
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            message = f"The output folder {self.path} cannot be made ({error.strerror}); name another."
-            raise InputError(message) from None
         write_text(self.path / "study.toml", study.text)
         write_text(self.path / "plan.json", json.dumps(plan(study), indent=1))
 
