@@ -65,16 +65,18 @@ class PrivateSimulationTest(parameterized.TestCase, tf.test.TestCase):
         self.addCleanup(directory.cleanup)
         self.directory = pathlib.Path(directory.name)
 
-    def _run(self, config, name: str = "run") -> RunFolder:
-        config = dataclasses.replace(config, output=self.directory / name)
+    def _train(self, config) -> RunFolder:
+        return self._run(config, (two_tower.train, tag_aware.train))
+
+    def _run(self, config, ways=(two_tower.simulate, tag_aware.simulate)) -> RunFolder:
+        config = dataclasses.replace(config, output=self.directory / "run")
         folder = find_run_folder(config)
         tags = isinstance(config, TagAwareConfig)
         prepared = (rating_preparation.prepare if tags else prepare)(config)
         folder.begin(config)
         with (self.directory / "printed").open("a") as printed:
             console = Console(file=printed, width=300)
-            simulate = tag_aware.simulate if tags else two_tower.simulate
-            simulate(config, prepared.on_disk(folder.clients), folder, console)
+            ways[tags](config, prepared.on_disk(folder.clients), folder, console)
         self.users = len(prepared.training_users if tags else prepared.trainable_users)
         return folder
 
@@ -96,18 +98,18 @@ class PrivateSimulationTest(parameterized.TestCase, tf.test.TestCase):
 
     def test_tree(self):
         privacy = PrivacyConfig("tree", target_epsilon=8.0)
-        records = self._run(dataclasses.replace(TWO_TOWER, privacy=privacy)).records()
+        records = self._train(dataclasses.replace(TWO_TOWER, privacy=privacy)).records()
         self.assertBetween(records[-1]["epsilon"], 7.9, 8.0)
 
     def test_local_laplace(self):
         privacy = PrivacyConfig("local-laplace", target_epsilon=1.0)
-        records = self._run(dataclasses.replace(TWO_TOWER, privacy=privacy)).records()
+        records = self._train(dataclasses.replace(TWO_TOWER, privacy=privacy)).records()
         self.assertEqual(records[-1]["epsilon_per_upload"], 1.0)
         self.assertIn("not user-level", (self.directory / "printed").read_text())
 
     def test_clip_norms_that_move_are_shown(self):
         privacy = dataclasses.replace(NOISE, clipping="adaptive", clip_quantile=0.9)
-        records = self._run(dataclasses.replace(TWO_TOWER, privacy=privacy)).records()
+        records = self._train(dataclasses.replace(TWO_TOWER, privacy=privacy)).records()
         norms = [record["clip_norms"] for record in records if "clip_norms" in record]
         self.assertLen(norms, 3)
         self.assertEqual(norms[0], {"query": 1.0, "items": 1.0})
@@ -118,7 +120,7 @@ class PrivateSimulationTest(parameterized.TestCase, tf.test.TestCase):
     def test_tag_aware_with_clip_norms_that_move_under_secure_sum(self):
         privacy = dataclasses.replace(NOISE, clipping="adaptive")
         training = dataclasses.replace(RATINGS.training, aggregation="secure")
-        records = self._run(dataclasses.replace(RATINGS, privacy=privacy, training=training)).records()
+        records = self._train(dataclasses.replace(RATINGS, privacy=privacy, training=training)).records()
         self.assertNotEqual(records[0]["clip_norms"], records[1]["clip_norms"])
         self.assertAlmostEqual(records[-1]["epsilon"], self._expected(20, 2), delta=1e-6)
 
@@ -136,13 +138,13 @@ class PrivateSimulationTest(parameterized.TestCase, tf.test.TestCase):
         self.assertIn("worst of 3 silos", (self.directory / "printed").read_text())
 
     def test_another_noise_does_not_resume(self):
-        folder = self._run(TWO_TOWER)
+        folder = self._train(TWO_TOWER)
         text = folder.config.read_text().replace("noise_multiplier = 2.0", "noise_multiplier = 1.0")
         folder.config.write_text(text)
         less = PrivacyConfig("gaussian", noise_multiplier=1.0)
         changed = dataclasses.replace(TWO_TOWER, privacy=less, resume=True, output=folder.path)
         with self.assertRaisesRegex(InputError, "noise multiplier of 2"):
-            self._run(changed)
+            self._train(changed)
 
 
 if __name__ == "__main__":

@@ -106,6 +106,10 @@ class _RunsTest(tf.test.TestCase, parameterized.TestCase):
         self.addCleanup(directory.cleanup)
         self.directory = pathlib.Path(directory.name)
 
+    def _run_without_export(self, config: TagAwareConfig, name: str) -> tuple[RunFolder, str]:
+        with mock.patch.object(tag_aware, "_export"):
+            return self._run(config, name)
+
     def _run(self, config: TagAwareConfig, name: str) -> tuple[RunFolder, str]:
         config = dataclasses.replace(config, output=self.directory / name)
         folder = find_run_folder(config)
@@ -161,7 +165,7 @@ class SimulationTest(_RunsTest):
     )
     def test_silos_learn(self, silo, more):
         run = dataclasses.replace(SMALL, clients="3", silo=dataclasses.replace(SMALL.silo, **silo), **more)
-        folder, printed = self._run(run, "silos")
+        folder, printed = self._run_without_export(run, "silos")
         records = folder.records()
         self.assertLess(records[1]["loss"], records[0]["loss"])
         test = records[-1]["test"]
@@ -173,13 +177,13 @@ class SimulationTest(_RunsTest):
         self.assertIn("silo 3", printed)
 
     def test_users_of_no_round_are_served(self):
-        folder, printed = self._run(dataclasses.replace(SMALL, split="held-out-users"), "held-out")
+        folder, printed = self._run_without_export(dataclasses.replace(SMALL, split="held-out-users"), "held-out")
         test = folder.records()[-1]["test"]["all"]
         self.assertLess(test["federated, each user a client"]["rmse"]["value"], test["global mean"]["rmse"]["value"])
         self.assertIn("were in no round", printed)
 
     def test_ranking_by_predicted_rating(self):
-        folder, printed = self._run(dataclasses.replace(SMALL, split="loo"), "loo")
+        folder, printed = self._run_without_export(dataclasses.replace(SMALL, split="loo"), "loo")
         record = folder.records()[-1]
         self.assertEqual(record["ranking"]["users"], record["test"]["all"]["global mean"]["ratings"])
         self.assertIn("by predicted rating: HR@10", printed)

@@ -4,6 +4,8 @@ import dataclasses
 import json
 import pathlib
 import tempfile
+from collections.abc import Callable
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -36,14 +38,14 @@ class SimulationTest(tf.test.TestCase):
         self.addCleanup(directory.cleanup)
         self.directory = pathlib.Path(directory.name)
 
-    def _run(self, config: TwoTowerConfig, name: str) -> RunFolder:
+    def _run(self, config: TwoTowerConfig, name: str, way: Callable[..., Any] = two_tower.simulate) -> RunFolder:
         config = dataclasses.replace(config, output=self.directory / name)
         folder = find_run_folder(config)
         prepared = prepare(config)
         folder.begin(config)
         with (self.directory / "printed").open("a") as printed:
             console = Console(file=printed, width=200)
-            two_tower.simulate(config, prepared.on_disk(folder.clients), folder, console)
+            way(config, prepared.on_disk(folder.clients), folder, console)
         return folder
 
     def _printed(self) -> str:
@@ -115,9 +117,9 @@ class SimulationTest(tf.test.TestCase):
 
     def test_secure_aggregation_equals_plain_within_quantisation(self):
         training = dataclasses.replace(SMALL.training, rounds=3, query_clip_norm=1.0, item_clip_norm=1.0)
-        plain = self._run(dataclasses.replace(SMALL, training=training), "plain").records()
+        plain = self._run(dataclasses.replace(SMALL, training=training), "plain", two_tower.train).records()
         training = dataclasses.replace(training, aggregation="secure", secure_bits=32)
-        secure = self._run(dataclasses.replace(SMALL, training=training), "secure").records()
+        secure = self._run(dataclasses.replace(SMALL, training=training), "secure", two_tower.train).records()
         np.testing.assert_allclose(
             [record["loss"] for record in plain[:3]], [record["loss"] for record in secure[:3]], atol=1e-3
         )

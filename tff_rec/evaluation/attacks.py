@@ -5,7 +5,8 @@ hide them by direction (`against_the_query`). `request_attacks` counts requests,
 """
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -134,6 +135,13 @@ def whose(scores: np.ndarray, has: np.ndarray, eligible: np.ndarray) -> list[Gue
 
 
 def _query_of(view: View, tower: QueryTower, items: np.ndarray) -> np.ndarray:
-    vectors = tf.constant(view.table[items][np.newaxis])
+    """Of at most `SUSPECTS` items, in their order."""
+    vectors, mask = np.zeros([1, SUSPECTS, view.table.shape[1]], np.float32), np.zeros([1, SUSPECTS], np.float32)
+    vectors[0, : len(items)], mask[0, : len(items)] = view.table[items], 1.0
     weights = {name: tf.constant(value) for name, value in view.sent.items()}
-    return tower.query(weights, vectors, tf.ones([1, len(items)]))[0].numpy()
+    return _compiled_query(tower)(weights, tf.constant(vectors), tf.constant(mask))[0].numpy()
+
+
+@functools.lru_cache(maxsize=1)
+def _compiled_query(tower: QueryTower) -> Callable[..., tf.Tensor]:
+    return tf.function(tower.query)
