@@ -14,8 +14,8 @@ class IntersectionTest(tf.test.TestCase):
     def test_by_hand(self):
         """Two rounds. Device 0: positives 0, 1; decoys 2 twice and 3 once. Device 1: positive 4, decoys 0 and 1 once.
 
-        Device 0: of four pairs (positive, decoy) two tie and two are won: 0.75; taken {0, 1, 2}: precision 2/3,
-        F1 = 4/5. Device 1: all won; taken {4}: F1 = 1.
+        Device 0: of four pairs (positive, decoy) two tie and two are won: 0.75; twice {0, 1, 2}: F1 = 4/5.
+        Device 1: all won; twice {4}: F1 = 1. At least once: F1 2/3 and 1/2.
         """
         counts = np.zeros((2, 5), np.int32)
         positives = requests.item_sets([np.array([0, 1]), np.array([4])])
@@ -24,13 +24,22 @@ class IntersectionTest(tf.test.TestCase):
             request_attacks.count_requests(counts, requests.item_sets(asked))
         self.assertAllEqual(counts, [[2, 2, 2, 1, 0], [1, 1, 0, 0, 2]])
         guess = request_attacks.intersection_attack(counts, request_attacks.membership(positives, 5), 2)
-        self.assertAllClose((guess.auc, guess.f1, guess.precision), (0.875, 0.9, 5 / 6))
+        self.assertAllClose((guess.auc, guess.f1, guess.at_least), (0.875, 0.9, 2))
+
+    def test_a_positive_that_not_every_round_asks_for(self):
+        """Positives 0 and 1 in one of three rounds each, item 2 in none: "at least once" finds both and nothing else.
+
+        Of a device beside it that asks for its positive 0 always, and for item 1 once, that rule takes both: F1 2/3.
+        """
+        counts, mine = np.array([[1, 1, 0], [3, 1, 0]]), np.array([[True, True, False], [True, False, False]])
+        guess = request_attacks.intersection_attack(counts, mine, 3)
+        self.assertAllClose((guess.f1, guess.at_least), (5 / 6, 1))
 
     def test_without_decoys(self):
         """Nothing to tell positives from: every request is one."""
         counts = np.array([[1, 1, 0]])
         guess = request_attacks.intersection_attack(counts, counts > 0, 1)
-        self.assertEqual((guess.auc, guess.f1, guess.precision), (0.5, 1.0, 1.0))
+        self.assertEqual((guess.auc, guess.f1, guess.at_least), (0.5, 1.0, 1))
         self.assertEqual(request_attacks.popularity_auc(counts, counts > 0, np.ones(3)), 0.5)
 
     def test_fresh_fails_and_persistent_holds(self):

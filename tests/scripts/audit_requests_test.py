@@ -76,7 +76,8 @@ class AuditTest(tf.test.TestCase):
         self.assertTrue(np.all(once < thrice))
         windows = attack[attack["decoys"] == "persistent, random windows"]
         self.assertAllClose(windows["auc"], [0.5] * 8, atol=0.01)
-        self.assertTrue(np.all(windows["f1"] < windows["2 / (2 + rho)"] + 0.02))
+        self.assertAllClose(windows["f1"], windows["2 / (2 + rho)"], atol=0.02)
+        self.assertAllEqual(windows["at least"], [1] * 8)
         rows = attack.groupby("decoys")["rows a device and round"].mean()
         self.assertLess(rows["persistent, random windows"], rows["persistent"])
         self.assertBetween(rows["persistent, fresh rows beside"] - rows["persistent"], 50, script.FRESH_ROWS)

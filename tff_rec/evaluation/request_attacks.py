@@ -1,11 +1,11 @@
 """What an honest-but-curious server learns from the rows that devices ask for.
 
 The intersection attack: a device asks for its positives each round, and for a decoy only when it was drawn. So the
-server counts. From counts alone, without labels, it does best to take for positive what was asked for *every* time: all
-positives are in that set, its members look alike, and of m of them taken at random out of n, with p positives, the
-expected F1 is 2 m p / (n (m + p)), which grows with m. One request, or requests that never change, give 2 / (2 + ρ):
-precision 1 / (1 + ρ), recall 1. Where a round asks for a part of the positives, as random windows of a history do, that
-rule misses some, and what was asked for at all is the better guess, again 2 / (2 + ρ) where decoys come with them.
+server counts, and takes for positive what was asked for often enough: in every round, where rounds ask for all
+positives, or in fewer, where a round asks for a part of them, as random windows of a history do. Items that were asked
+for equally often look alike, and of m of them taken at random out of n, with p positives, the expected F1 is
+2 m p / (n (m + p)), which grows with m: it takes all or none. One request, or requests that never change, give
+2 / (2 + ρ): precision 1 / (1 + ρ), recall 1.
 
 A server that knows more than counts guesses better: `popularity_auc` orders by popularity what was asked for equally
 often.
@@ -26,13 +26,14 @@ class Guess:
     Attributes:
         auc: Probability that a positive was asked for more often than another item that was asked for, equals half.
             Devices that never asked for another item are left out; 0.5 where none is left.
-        f1: Of the rule "positive is what was asked for in every round".
-        precision: Of that rule. Its recall is 1 where all positives are asked for in every round.
+        f1: Of the rule "positive is what was asked for at least so many times", the number being the same for all
+            devices and the one for which F1 is largest, as if the attacker knew it.
+        at_least: That number.
     """
 
     auc: float
     f1: float
-    precision: float
+    at_least: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,9 +79,10 @@ def intersection_attack(counts: np.ndarray, is_positive: np.ndarray, rounds: int
     wins = np.sum(positives * (below + others / 2), axis=1)
     pairs = positives.sum(axis=1) * others.sum(axis=1)
     auc = float(np.mean(wins[pairs > 0] / pairs[pairs > 0])) if np.any(pairs) else 0.5
-    found, taken = positives[:, rounds], positives[:, rounds] + others[:, rounds]
-    f1 = 2 * found / (positives.sum(axis=1) + taken)
-    return Guess(auc, float(np.mean(f1)), float(np.mean(found / np.maximum(taken, 1))))
+    found, mistaken = (np.cumsum(counted[:, ::-1], axis=1)[:, ::-1] for counted in (positives, others))
+    f1 = np.mean(2 * found / (positives.sum(axis=1, keepdims=True) + found + mistaken), axis=0)
+    at_least = 1 + int(np.argmax(f1[1:]))
+    return Guess(auc, float(f1[at_least]), at_least)
 
 
 def popularity_auc(counts: np.ndarray, is_positive: np.ndarray, popularity: np.ndarray) -> float:
