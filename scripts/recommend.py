@@ -1,7 +1,6 @@
 """Print what an export recommends to a history of item ids, or to a user of a data set."""
 
 import dataclasses
-import hashlib
 import os
 import pathlib
 from typing import TYPE_CHECKING, Literal
@@ -42,8 +41,10 @@ class RecommendOptions:
             among decoys, and computes the rest itself.
         shortlist: Device that asks: public candidates that every device receives, the most popular ones.
         decoys: Device that asks: decoys an item of the history.
-        secret: Device that asks: what its decoys are drawn from. A device keeps its own, so that decoys stay while its
-            history does; one that asked for rows in training had others there, and should hold the catalogue.
+        decoy_sampling: Device that asks: decoys uniform, or by popularity.
+        secret: Device that asks: what its decoys are drawn from. A device keeps its own, with the number of decoys and
+            how they are drawn, so that they stay; one that asked for rows in training asks with what it had there, a
+            simulated one with SEED/NUMBER, counted from 0.
         top: Number of recommendations; by default 10, or all that the export gives if those are fewer.
     """
 
@@ -54,6 +55,7 @@ class RecommendOptions:
     path: Literal["server", "device-holds", "device-asks"] = "server"
     shortlist: int = 500
     decoys: int = 1
+    decoy_sampling: Literal["uniform", "popularity"] = "popularity"
     secret: str = ""
     top: int | None = None
 
@@ -75,8 +77,11 @@ def main(options: RecommendOptions) -> None:
     if options.path == "device-holds":
         found = device.recommend_holding(server, history, top)
     else:
-        secret = hashlib.sha256(options.secret.encode()).digest()
-        found = device.recommend_asking(server, history, top, options.shortlist, options.decoys, secret)
+        from tff_rec.federated import requests
+
+        secret = requests.secret_of(options.secret)
+        hiding = options.shortlist, options.decoys, secret, options.decoy_sampling
+        found = device.recommend_asking(server, history, top, *hiding)
     print_recommendations(found, len(history))
     print(f"The server saw requests for {len(server.requested):,} items.")
 

@@ -70,6 +70,11 @@ def item_sets(sets: Sequence[np.ndarray]) -> ItemSets:
     return ItemSets(offsets, np.concatenate([np.zeros(0, np.int32), *sets]).astype(np.int32))
 
 
+def secret_of(text: str) -> bytes:
+    """A secret of a simulated device from a text. A real device draws `SECRET_BYTES` once and keeps them."""
+    return hashlib.sha256(text.encode()).digest()
+
+
 def num_decoys(num_positives: int, num_items: int, rho: float) -> int:
     """ceil(ρ · positives), or all other items where there are fewer."""
     # The product is rounded so that 0.1 · 30, a little more than 3 in floats, asks for 3.

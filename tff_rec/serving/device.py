@@ -7,6 +7,7 @@ for every device. Server and device are one process here; `ItemServer.requested`
 
 import pathlib
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
@@ -72,24 +73,35 @@ def recommend_holding(server: ItemServer, history: Sequence[str], top: int) -> R
 
 
 def recommend_asking(
-    server: ItemServer, history: Sequence[str], top: int, shortlist: int, decoys: int, secret: bytes
+    server: ItemServer,
+    history: Sequence[str],
+    top: int,
+    shortlist: int,
+    decoys: int,
+    secret: bytes,
+    decoy_sampling: Literal["uniform", "popularity"] = "popularity",
 ) -> Recommendations:
     """Ranks the most popular items on the device, after asking for the history's vectors hidden among decoys.
+
+    Decoys are a function of all arguments but `top` and `shortlist`, the same one as in training on requested rows
+    (`simulation.decoys`): a device that was there with this secret, number and law of decoys, and history asks for what
+    it asked for there; with a history that has grown it asks for that, and more. A server that sees a device ask under
+    another secret, number or law intersects the two, as it does fresh decoys.
 
     Args:
         server: Sends all devices the shortlist; is asked for the history's items and the decoys, shuffled.
         history: Item ids, oldest first; stays on the device.
         top: Number of recommendations.
         shortlist: Number of candidates, the most popular items.
-        decoys: Decoys an item of the history, drawn by popularity.
-        secret: 32 bytes that the device keeps for good: its decoys stay the same while history, catalogue and
-            popularity do. A server that has seen it ask with other decoys, e.g. in training, intersects the two: such a
-            device should hold the catalogue instead.
+        decoys: Decoys an item of the history.
+        secret: 32 bytes that the device keeps for good.
+        decoy_sampling: Whether decoys are drawn by popularity.
     """
     popularity, own = server.popularity(), _places(server, history)
     candidates = np.argsort(-popularity, kind="stable")[:shortlist]
     positives = requests.item_sets([np.unique(own)])
-    weights = requests.popularity_weights(np.maximum(popularity, 0.0).astype(np.float64))
+    counts = np.maximum(popularity, 0.0).astype(np.float64)
+    weights = requests.popularity_weights(counts) if decoy_sampling == "popularity" else None
     hidden = requests.persistent_decoys(positives, server.item_ids, decoys, [secret], weights)
     asked = requests.shuffled_requests(positives, hidden, np.random.default_rng())[0]
     received = dict(zip(asked.tolist(), server.vectors([server.item_ids[item] for item in asked]), strict=True))

@@ -4,7 +4,6 @@ One process holds the secrets of all devices, derived from the run's seed so tha
 draws its secret itself and keeps it.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -36,8 +35,8 @@ def decoys_of_rounds(
 
 
 def device_secret(seed: int, device: int) -> bytes:
-    """A simulated device's secret: 32 bytes."""
-    return hashlib.sha256(f"{seed}/{device}".encode()).digest()
+    """A simulated device's secret, that of the text `SEED/DEVICE`."""
+    return requests.secret_of(f"{seed}/{device}")
 
 
 def _persistent(
