@@ -11,6 +11,15 @@ def execution_context() -> None:
     execution.start()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Drops `test_session`, a deprecated helper that every `tf.test.TestCase` inherits and that skips itself."""
+    """Keeps together what shares a set-up, and drops a deprecated helper.
+
+    Tests of a class with a `setUpClass` of its own go to one process, and so do those that are marked `xdist_group`:
+    what they share is made once. `test_session` is inherited from `tf.test.TestCase` and skips itself.
+    """
     items[:] = [item for item in items if item.name != "test_session"]
+    for item in items:
+        owner = getattr(item, "cls", None)
+        if owner is not None and "setUpClass" in vars(owner):
+            item.add_marker(pytest.mark.xdist_group(owner.__name__))

@@ -3,6 +3,7 @@
 import functools
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from tff_rec.data import attributes, synthetic
@@ -17,6 +18,8 @@ from tff_rec.evaluation import (
     malicious_server,
     poisoning,
 )
+
+pytestmark = pytest.mark.xdist_group("attacks")
 
 SUCCEEDS, FAILS, OVER_THE_FLOOR = 0.95, 0.55, 0.02
 PLAIN, FRESH, PERSISTENT = "plain: own rows only", "fresh decoys", "persistent decoys"

@@ -31,7 +31,7 @@ from tff_rec.simulation import privacy_assembly
 from tff_rec.simulation.checkpoints import Checkpoints, Progress
 from tff_rec.simulation.privacy_config import PrivacyConfig
 
-pytestmark = pytest.mark.usefixtures("execution_context")
+pytestmark = [pytest.mark.usefixtures("execution_context"), pytest.mark.xdist_group("adaptive clipping")]
 
 OPTIONS = PrivacyConfig("gaussian", noise_multiplier=1.5, clipping="adaptive", clip_share=0.04)
 PARTS = privacy_assembly.parts(OPTIONS, 1.0, 1.0)

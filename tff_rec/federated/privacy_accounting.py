@@ -38,7 +38,7 @@ _NOISE_TOLERANCE = 1e-3
 _ROUGH_TOLERANCE = 0.05
 _LARGEST_NOISE = 2.0**24
 _FEW_ORDERS = (1.25, 1.5, 1.75, 2.25, 2.5, 3.5, 4.5, *range(2, 33), 40, 48, 64, 96, 128, 256, 512)
-"""Rényi orders that begin a search: broken ones take long, whole ones do not."""
+"""Rényi orders that begin a search: of the library's many fractional ones, which take long, a few."""
 
 
 def default_delta(num_users: int) -> float:
