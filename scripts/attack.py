@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from tff_rec import cli
 from tff_rec.cli import DataOptions
 from tff_rec.errors import InputError
-from tff_rec.simulation import run_folder
 from tff_rec.simulation.option_checks import check_whole_numbers
 
 if TYPE_CHECKING:
@@ -61,6 +60,8 @@ def main(options: AttackOptions) -> None:
         print(f"{time.perf_counter() - began:6.0f} s  {line}", flush=True)
 
     say(f"reading {options.data.source}, starting TensorFlow (10 to 20 seconds)")
+    from tff_rec.simulation import run_folder
+
     data, attributes = read(options)
     run_folder.make_folder(options.output)
     from tff_rec.evaluation import attack_grid, attack_report, attack_study, attack_training

@@ -166,27 +166,28 @@ def audit_attack(positives: "ItemSets", item_ids: Sequence[str], seed: int) -> "
                 request_attacks.count_requests(counts, asked)
                 rows += len(asked.items)
                 if number in ROUNDS:
-                    guessed = _guess(way, counts, is_positive, number)
+                    guessed = _guess(way.decoys, counts, is_positive, number)
                     records.append((way.name, rho, number, *guessed, 2 / (2 + rho), rows / number))
     for number in ROUNDS:
         everything = np.full(is_positive.shape, number, np.int16)
-        guess = request_attacks.intersection_attack(everything, is_positive, number)
-        guessed = guess.auc, guess.auc, guess.f1, guess.at_least
+        guessed = _guess(None, everything, is_positive, number)
         records.append(("whole table", np.nan, number, *guessed, np.nan, is_positive.size))
     columns = ["decoys", "rho", "rounds", "auc", "auc against decoys", "f1", "at least", "2 / (2 + rho)", "rows"]
     table = pd.DataFrame(records, columns=columns)
     return table.assign(rows=table["rows"] / len(positives)).rename(columns={"rows": "rows a device and round"})
 
 
-def _guess(way: Way, counts: "np.ndarray", is_positive: "np.ndarray", rounds: int) -> tuple[float, float, float, int]:
+def _guess(
+    decoys: "ItemSets | None", counts: "np.ndarray", is_positive: "np.ndarray", rounds: int
+) -> tuple[float, float, float, int]:
     """AUC against all other rows that were asked for, AUC against decoys alone, F1, and the requests it takes."""
     from tff_rec.evaluation import request_attacks
 
     mine = is_positive & (counts > 0)
     guess = request_attacks.intersection_attack(counts, mine, rounds)
-    if way.decoys is None:
+    if decoys is None:
         return guess.auc, guess.auc, guess.f1, guess.at_least
-    hidden = mine | request_attacks.membership(way.decoys, counts.shape[1])
+    hidden = mine | request_attacks.membership(decoys, counts.shape[1])
     among = request_attacks.intersection_attack(counts * hidden, mine, rounds)
     return guess.auc, among.auc, guess.f1, guess.at_least
 

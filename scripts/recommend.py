@@ -80,8 +80,9 @@ def main(options: RecommendOptions) -> None:
         from tff_rec.federated import requests
 
         secret = requests.secret_of(options.secret)
-        hiding = options.shortlist, options.decoys, secret, options.decoy_sampling
-        found = device.recommend_asking(server, history, top, *hiding)
+        found = device.recommend_asking(
+            server, history, top, options.shortlist, options.decoys, secret, options.decoy_sampling
+        )
     print_recommendations(found, len(history))
     print(f"The server saw requests for {len(server.requested):,} items.")
 

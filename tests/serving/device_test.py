@@ -6,6 +6,7 @@ import tempfile
 import numpy as np
 import pandas as pd
 import tensorflow as tf
+from absl.testing import parameterized
 
 from tff_rec.data.clients import ClientStore
 from tff_rec.data.features import ItemVocabulary
@@ -20,10 +21,11 @@ from tff_rec.simulation.transport_config import TransportConfig
 ITEMS, LENGTH = 40, 5
 VOCABULARY = ItemVocabulary(tuple(f"item {i:02}" for i in range(ITEMS)))
 POPULARITY = np.random.default_rng(3).permutation(ITEMS).astype(np.float32)
+ROWS = np.eye(ITEMS, dtype=bool)
 HISTORY = [f"item {i:02}" for i in (3, 17, 8, 30, 2, 11, 25)]
 
 
-class DeviceTest(tf.test.TestCase):
+class DeviceTest(tf.test.TestCase, parameterized.TestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
@@ -44,11 +46,14 @@ class DeviceTest(tf.test.TestCase):
     def _asking(self, history=HISTORY, shortlist=ITEMS, decoys=2, secret=b"s" * 32, decoy_sampling="popularity"):
         return device.recommend_asking(self.server, history, 10, shortlist, decoys, secret, decoy_sampling)
 
-    def _requested(self, items, **options):
-        """Places in the catalogue that the server is asked for."""
-        self.server.requested = []
-        self._asking([VOCABULARY.item_ids[item] for item in items], **options)
-        return np.sort(VOCABULARY.index(pd.Series(self.server.requested)))
+    def _requested(self, histories, secrets, sampling):
+        """What the server is asked for by some devices: bool [devices, items]."""
+        seen = []
+        for history, secret in zip(histories, secrets, strict=True):
+            self.server.requested = []
+            self._asking([VOCABULARY.item_ids[item] for item in history], secret=secret, decoy_sampling=sampling)
+            seen.append(ROWS[VOCABULARY.index(pd.Series(self.server.requested))].any(axis=0))
+        return np.stack(seen)
 
     def _assert_same(self, found, expected):
         self.assertEqual([item.item_id for item in found.items], [item.item_id for item in expected.items])
@@ -79,31 +84,27 @@ class DeviceTest(tf.test.TestCase):
         self._asking(secret=b"t" * 32)
         self.assertNotEqual(set(self.server.requested), first)
 
-    def test_a_device_goes_on_with_the_decoys_of_training(self):
-        """What 30 devices of 6 items asked for in training is what they ask for when served, and part of it later."""
-        histories = np.stack([np.random.default_rng(user).permutation(ITEMS)[:7] for user in range(30)]).astype(
-            np.int32
+    @parameterized.parameters("popularity", "uniform")
+    def test_a_device_goes_on_with_the_decoys_of_training(self, sampling):
+        """30 devices train on 6 items. A server that sees them asked for again counts both, and so does an attack."""
+        histories = np.stack([np.random.default_rng(user).permutation(ITEMS)[:7] for user in range(30)]).astype("int32")
+        trained = histories[:, :6]
+        store = ClientStore(np.arange(30), 6 * np.arange(31), trained.ravel(), np.zeros(180, np.int64))
+        transport = TransportConfig("rows", decoys=2, decoy_sampling=sampling)
+        beside = decoys.decoys_of_rounds(transport, store, VOCABULARY.item_ids, POPULARITY, seed=5)(np.arange(30), 0)
+        is_positive = ROWS[trained].any(axis=1)
+        in_training = is_positive | ROWS[beside.reshape(30, 12)].any(axis=1)
+        own = [decoys.device_secret(5, user) for user in range(30)]
+        others = [requests.secret_of(f"another {user}") for user in range(30)]
+        again, otherwise = (self._requested(trained, secrets, sampling) for secrets in (own, others))
+        self.assertAllEqual(again, in_training)
+        self.assertFalse(np.any(in_training & ~self._requested(histories, own, sampling)))
+        same, different = (
+            request_attacks.intersection_attack(in_training + 1 * seen, is_positive, 2).auc
+            for seen in (again, otherwise)
         )
-        trained, seed = np.ascontiguousarray(histories[:, :6]), 5
-        store = ClientStore(np.arange(30), np.arange(31) * 6, trained.ravel(), np.zeros(180, np.int64))
-        is_positive = np.eye(ITEMS, dtype=bool)[trained].any(axis=1)
-        for sampling in ("popularity", "uniform"):
-            transport = TransportConfig("rows", decoys=2, decoy_sampling=sampling)
-            beside = decoys.decoys_of_rounds(transport, store, VOCABULARY.item_ids, POPULARITY, seed)(np.arange(30), 0)
-            in_training = is_positive | np.eye(ITEMS, dtype=bool)[beside.reshape(30, 12)].any(axis=1)
-            aucs = []
-            for secret in (lambda user: decoys.device_secret(seed, user), lambda user: requests.secret_of(f"x{user}")):
-                served = np.zeros([30, ITEMS], bool)
-                for user, history in enumerate(trained):
-                    asked = self._requested(history, secret=secret(user), decoy_sampling=sampling)
-                    served[user, asked] = True
-                aucs.append(request_attacks.intersection_attack(in_training + 1 * served, is_positive, 2).auc)
-                if len(aucs) == 1:
-                    self.assertAllEqual(served, in_training)
-                    later = self._requested(histories[29], secret=secret(29), decoy_sampling=sampling)
-                    self.assertContainsSubset(np.flatnonzero(in_training[29]), later)
-            self.assertEqual(aucs[0], 0.5)
-            self.assertGreater(aucs[1], 0.7)
+        self.assertEqual(same, 0.5)
+        self.assertGreater(different, 0.7)
 
     def test_a_shortlist_bounds_what_is_recommended(self):
         popular = {VOCABULARY.item_ids[item] for item in np.argsort(-POPULARITY)[:12]}

@@ -85,7 +85,7 @@ def epsilon(
         return 0.0
     event = gaussian_event(noise_multiplier, rounds, sampling_probability)
     if accountant == "rdp":
-        return float(_rdp_accountant().compose(event).get_epsilon(delta))
+        return _rdp_epsilon(event, delta)
     # As `pld.PLDAccountant` does it, with the loss of one round kept for the next call.
     one = _loss_of_a_round(float(noise_multiplier), float(sampling_probability), _FINE)
     return float(one.self_compose(rounds).get_epsilon_for_delta(delta))
@@ -108,8 +108,7 @@ def noise_multiplier(target_epsilon: float, rounds: int, sampling_probability: f
     _check(1.0, rounds, sampling_probability)
 
     def by_rdp(noise: float) -> float:
-        event = gaussian_event(noise, rounds, sampling_probability)
-        return float(_rdp_accountant(_FEW_ORDERS).compose(event).get_epsilon(delta))
+        return _rdp_epsilon(gaussian_event(noise, rounds, sampling_probability), delta, _FEW_ORDERS)
 
     def by_pld(noise: float) -> float:
         one = _loss_of_a_round(noise, float(sampling_probability), _COARSE)
@@ -182,9 +181,10 @@ def _loss_of_a_round(noise: float, sampling_probability: float, interval: float)
     )
 
 
-def _rdp_accountant(orders: Sequence[float] | None = None) -> rdp.RdpAccountant:
-    """Of `orders`, by default all those of the library: any of them give an upper bound."""
-    return rdp.RdpAccountant(orders, dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE)
+def _rdp_epsilon(event: Any, delta: float, orders: Sequence[float] | None = None) -> float:
+    """ε by RDP of `orders`, by default all those of the library: any of them give an upper bound."""
+    account = rdp.RdpAccountant(orders, dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE)
+    return float(account.compose(event).get_epsilon(delta))
 
 
 def _doubled_until(spent: Spent, target: float) -> float:

@@ -13,10 +13,12 @@ import dataclasses
 import hashlib
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+Sampling = Literal["uniform", "popularity"]
 SECRET_BYTES = 32
 _LABEL_BYTES = 16
 
@@ -84,6 +86,11 @@ def num_decoys(num_positives: int, num_items: int, rho: float) -> int:
 def popularity_weights(popularity: np.ndarray) -> np.ndarray:
     """Public weights to draw rows by: counts [items], one more each, so that what nobody has can be drawn too."""
     return popularity + 1.0
+
+
+def decoy_weights(sampling: Sampling, popularity: np.ndarray) -> np.ndarray | None:
+    """What decoys are drawn by: `popularity_weights`, or None for uniform ones."""
+    return popularity_weights(popularity) if sampling == "popularity" else None
 
 
 def fresh_decoys(

@@ -7,7 +7,6 @@ for every device. Server and device are one process here; `ItemServer.requested`
 
 import pathlib
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import tensorflow as tf
@@ -79,7 +78,7 @@ def recommend_asking(
     shortlist: int,
     decoys: int,
     secret: bytes,
-    decoy_sampling: Literal["uniform", "popularity"] = "popularity",
+    decoy_sampling: requests.Sampling,
 ) -> Recommendations:
     """Ranks the most popular items on the device, after asking for the history's vectors hidden among decoys.
 
@@ -95,13 +94,12 @@ def recommend_asking(
         shortlist: Number of candidates, the most popular items.
         decoys: Decoys an item of the history.
         secret: 32 bytes that the device keeps for good.
-        decoy_sampling: Whether decoys are drawn by popularity.
+        decoy_sampling: How decoys are drawn.
     """
     popularity, own = server.popularity(), _places(server, history)
     candidates = np.argsort(-popularity, kind="stable")[:shortlist]
     positives = requests.item_sets([np.unique(own)])
-    counts = np.maximum(popularity, 0.0).astype(np.float64)
-    weights = requests.popularity_weights(counts) if decoy_sampling == "popularity" else None
+    weights = requests.decoy_weights(decoy_sampling, np.maximum(popularity, 0.0).astype(np.float64))
     hidden = requests.persistent_decoys(positives, server.item_ids, decoys, [secret], weights)
     asked = requests.shuffled_requests(positives, hidden, np.random.default_rng())[0]
     received = dict(zip(asked.tolist(), server.vectors([server.item_ids[item] for item in asked]), strict=True))

@@ -28,7 +28,7 @@ def decoys_of_rounds(
         popularity: float32 [items], of the training part.
         seed: Of the run.
     """
-    weights = requests.popularity_weights(popularity) if transport.decoy_sampling == "popularity" else None
+    weights = requests.decoy_weights(transport.decoy_sampling, popularity)
     if transport.decoy_strategy == "fresh":
         return _fresh(store, len(popularity), transport.decoys, weights, seed)
     return _persistent(store, item_ids, transport.decoys, weights, seed)
