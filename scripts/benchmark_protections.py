@@ -1,8 +1,8 @@
 """Times a round per user, plain and under each protection, of the same training on the same cohort.
 
 Protections are secure sum, ring, and user-level differential privacy on a plain sum (every user clipped, noise added),
-with the file's own privacy options where it has some; of requested rows secure sum alone, as the others need the whole
-table. All run in turns; medians are printed. What a protection costs is its time over that of the plain round.
+with the file's own privacy options where it has some; not of requested rows, which noise does not hide. All run in
+turns; medians are printed. What a protection costs is its time over that of the plain round.
 """
 
 import dataclasses
@@ -104,12 +104,11 @@ def variants(config: configs.TwoTowerConfig) -> dict[str, configs.TwoTowerConfig
     none = dataclasses.replace(config, privacy=PrivacyConfig())
     unbounded = dataclasses.replace(config.training, aggregation="plain", query_clip_norm=None, item_clip_norm=None)
     secure = dataclasses.replace(config.training, aggregation="secure")
-    compared = {
-        name: dataclasses.replace(none, training=way) for name, way in (("plain", unbounded), ("secure", secure))
-    }
-    if config.transport.items == "rows":  # No ring adds rows of a device's own choice, and noise does not hide them.
-        return compared
     ring = dataclasses.replace(config.training, aggregation="ring")
+    ways = {"plain": unbounded, "secure": secure, "ring": ring}
+    compared = {name: dataclasses.replace(none, training=way) for name, way in ways.items()}
+    if config.transport.items == "rows":  # Noise does not hide who asks for what.
+        return compared
     clipped = dataclasses.replace(
         config.training,
         aggregation="plain",
@@ -118,10 +117,7 @@ def variants(config: configs.TwoTowerConfig) -> dict[str, configs.TwoTowerConfig
         item_clip_norm=config.training.item_clip_norm or CLIP_NORM,
     )
     private = config.privacy if config.privacy.central else PrivacyConfig("gaussian", noise_multiplier=1.0)
-    return compared | {
-        "ring": dataclasses.replace(none, training=ring),
-        "private": dataclasses.replace(config, training=clipped, privacy=private),
-    }
+    return compared | {"private": dataclasses.replace(config, training=clipped, privacy=private)}
 
 
 if __name__ == "__main__":

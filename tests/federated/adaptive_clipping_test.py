@@ -41,7 +41,7 @@ RING = ring_aggregator.Ring(BOUNDS["items"].limit, 100, 2, 3)
 INNER = {
     "plain": aggregators.PlainMeanFactory(),
     "secure": aggregators.SecureMeanFactory(BOUNDS),
-    "ring": ring_aggregator.RingMeanFactory(BOUNDS, RING, cases.NUM_ITEMS),
+    "ring": ring_aggregator.RingMeanFactory(BOUNDS, RING),
 }
 
 

@@ -13,7 +13,7 @@ from absl.testing import parameterized
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tff_rec.federated import aggregators, stages, tag_aware
+from tff_rec.federated import aggregators, ring_aggregator, stages, tag_aware
 from tff_rec.models import two_tower
 from tff_rec.models.layers import own_weights
 
@@ -193,6 +193,14 @@ class TypesTest(cases.TagAwareTestCase):
             self.assertEqual(weight.dtype, dtype)
             types = tf.nest.map_structure(lambda part: tff.TensorType(part.dtype.as_numpy_dtype, part.shape), sums)
             self.assertTrue(tff.types.to_type(types).is_equivalent_to(self._sums(dtype.as_numpy_dtype)))
+
+    def test_rings_give_the_bits_of_the_secure_sum(self):
+        """Members send the whole table, zeros but for their own items."""
+        block, options = cases.block(cases.users(), range(len(cases.users()))), {"local_steps": 2, "row_clip_norm": 0.5}
+        ring = ring_aggregator.ring_mean(8.0, 8.0, 8.0, bits=32, group_size=3)
+        secure, ringed = (runner(cases.model(), encode, **options)(block) for encode in (SECURE.encode, ring.encode))
+        self.assertGreater(np.count_nonzero(secure["items"]), 0)
+        tf.nest.map_structure(self.assertAllEqual, ringed, secure)
 
     def test_weights_fit_the_model(self):
         model = cases.model()

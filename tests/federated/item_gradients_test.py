@@ -5,9 +5,10 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tff_rec.federated import item_gradients
+from tff_rec.federated import by_user, item_gradients
 
 ITEMS, DIMENSION = 7, 3
+THOUSANDTHS = by_user.Encode(lambda part, values: tf.cast(tf.round(1e3 * values), tf.int32))
 
 
 def table_gradient(seed, users, places, queries):
@@ -52,7 +53,7 @@ class TableGradientTest(tf.test.TestCase):
             for form in (gradient, gradient.combined(encoded=False), gradient.combined(encoded=True)):
                 self.assertAllClose(form.squares(), np.sum(slow**2, axis=(1, 2)), rtol=1e-4, atol=1e-4)
                 self.assertAllClose(form.sum(tf.constant(factors)), total, rtol=1e-4, atol=1e-4)
-                encoded = form.encoded_sum(tf.constant(factors), lambda value: tf.cast(tf.round(1e3 * value), tf.int32))
+                encoded = form.encoded_sum(tf.constant(factors), THOUSANDTHS)
                 self.assertEqual(encoded.dtype, tf.int64)
                 self.assertAllClose(encoded, np.sum(rounded, axis=0), rtol=1e-4, atol=users)
 
@@ -77,6 +78,30 @@ class RowGradientTest(tf.test.TestCase):
         combined = item_gradients.RowGradient(4, ids, values).combined(encoded=False)
         self.assertAllClose(combined.squares(), [3.0**2 + 4.0**2])
         self.assertAllClose(combined.sum(tf.constant([2.0])), [[0, 0], [0, 0], [6, 8], [0, 0]])
+
+    def test_members_of_rings_send_the_same_rows(self):
+        """All rows, or the released ones; the sum is what each row by itself gives. There may be none."""
+        sent = []
+
+        def code(part, values):
+            sent.append(values.shape[1])
+            return THOUSANDTHS(part, values)
+
+        rings = by_user.Encode(code, lambda users: tf.zeros([users], tf.int32))
+        values = tf.constant(np.random.default_rng(0).standard_normal([3, 2, 2]).astype(np.float32))
+        factors = tf.constant([1.0, 0.5, 2.0])
+        for ids, released, rows in (
+            ([[5, 1], [1, -1], [-1, 3]], tf.identity, [0, 1, 3, 5]),  # An id of nothing counts as item 0.
+            ([[5, 1], [1, -1], [-1, 3]], lambda ids: tf.where(ids == 3, -1, ids), [0, 1, 5]),
+            ([[5, 1], [1, -1], [-1, 3]], None, range(ITEMS)),
+            ([[-1, -1]] * 3, tf.identity, [0]),
+        ):
+            ids = tf.constant(ids)
+            known = ids if released is None else released(ids)
+            expected = item_gradients.RowGradient(ITEMS, known, values).encoded_sum(factors, THOUSANDTHS)
+            gradient = item_gradients.RowGradient(ITEMS, ids, values, released)
+            self.assertAllEqual(gradient.encoded_sum(factors, rings), expected)
+            self.assertEqual(sent[-1], len(rows))
 
 
 if __name__ == "__main__":

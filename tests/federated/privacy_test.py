@@ -153,7 +153,7 @@ class SplitTest(cases.TwoTowerTestCase, parameterized.TestCase):
         plain = cases.trained(split(), [cases.datasets(users)])
         secure = split(aggregators.SecureMeanFactory(bounds))
         ring = ring_aggregator.Ring(bounds["items"].limit, 100, 2, 3)
-        ringed = split(ring_aggregator.RingMeanFactory(bounds, ring, cases.NUM_ITEMS))
+        ringed = split(ring_aggregator.RingMeanFactory(bounds, ring))
         for process in (secure, ringed):
             self.assert_same(cases.trained(process, [cases.datasets(users)]), plain, 1e-5)
         tff.test.assert_not_contains_unsecure_aggregation(secure.next)

@@ -210,13 +210,13 @@ class BlockTest(tf.test.TestCase):
                 ring_aggregator.block_uploads(tf.cast(values, tf.int64), ring)
         with self.assertRaisesRegex(ValueError, "needs a bound for items, loss"):
             points = {"query": aggregators.FixedPoint(1.0), "weight": aggregators.FixedPoint(1.0)}
-            ring_aggregator.RingMeanFactory(points, ring, ITEMS)
+            ring_aggregator.RingMeanFactory(points, ring)
         with self.assertRaisesRegex(ValueError, "encoding of query, items exceeds the ring's limit 1000"):
             points = {name: aggregators.FixedPoint(1.0, 8) for name in ("loss", "weight")}
             points = {name: aggregators.FixedPoint(1.0, 12) for name in ("query", "items")} | points
-            ring_aggregator.RingMeanFactory(points, ring, ITEMS)
+            ring_aggregator.RingMeanFactory(points, ring)
         with self.assertRaisesRegex(ValueError, "can exceed 36 bits"):
-            ring_aggregator.ring_mean(1.0, 1.0, 1.0, ITEMS, modulus_bits=36)
+            ring_aggregator.ring_mean(1.0, 1.0, 1.0, modulus_bits=36)
 
 
 def _model(objective):
@@ -254,8 +254,8 @@ class ProcessTest(tf.test.TestCase):
         results = []
         for aggregator in (
             aggregators.secure_mean(2.0, 2.0, 8.0),
-            ring_aggregator.ring_mean(2.0, 2.0, 8.0, ITEMS, shares=3, group_size=3),
-            ring_aggregator.ring_mean(2.0, 2.0, 8.0, ITEMS, shares=2, group_size=5, modulus_bits=41),
+            ring_aggregator.ring_mean(2.0, 2.0, 8.0, shares=3, group_size=3),
+            ring_aggregator.ring_mean(2.0, 2.0, 8.0, shares=2, group_size=5, modulus_bits=41),
         ):
             process = self._process(aggregator)
             state, losses = process.initialize(), []
@@ -274,7 +274,7 @@ class ProcessTest(tf.test.TestCase):
         blocks = [tf.data.Dataset.from_tensors(_block(users, users)) for users in (3, 7, 11)]
         together = functools.reduce(tf.data.Dataset.concatenate, blocks)
         process = self._process(
-            ring_aggregator.ring_mean(2.0, 2.0, 8.0, ITEMS, shares=2, group_size=3, modulus_bits=29, most_users=21)
+            ring_aggregator.ring_mean(2.0, 2.0, 8.0, shares=2, group_size=3, modulus_bits=29, most_users=21)
         )
         apart, one = (process.next(process.initialize(), data).state for data in (blocks, [together]))
         for expected, value in zip(
@@ -285,7 +285,7 @@ class ProcessTest(tf.test.TestCase):
             process.next(process.initialize(), [together.concatenate(blocks[0])])
 
     def test_type(self):
-        factory = ring_aggregator.ring_mean(1.0, 1.0, 1.0, ITEMS)
+        factory = ring_aggregator.ring_mean(1.0, 1.0, 1.0)
         value = tff.StructWithPythonType(
             [("query", [("w", tff.TensorType(np.int64, [3]))]), ("items", tff.TensorType(np.int64, [ITEMS, 2])),
              ("loss", np.int64)], collections.OrderedDict,
@@ -302,13 +302,8 @@ class ProcessTest(tf.test.TestCase):
         self.assertAllClose(mean["query"]["w"], [2.0, 0.0, 2.0**-21], rtol=1e-6)
         self.assertAllClose(mean["loss"], 32.0 * 2.0**-20, rtol=1e-6)
 
-    def test_rows_of_a_users_own_choice_are_refused(self):
-        sampled = objectives.SampledSoftmax(1.0, 2)
-        with self.assertRaisesRegex(ValueError, "all 12 items; train on the whole table"):
-            self._process(ring_aggregator.ring_mean(2.0, 2.0, 8.0, ITEMS), sampled)
-
     def test_a_block_too_small_for_a_ring_stops_the_round(self):
-        process = self._process(ring_aggregator.ring_mean(2.0, 2.0, 8.0, ITEMS))
+        process = self._process(ring_aggregator.ring_mean(2.0, 2.0, 8.0))
         data = [tf.data.Dataset.from_tensors(_block(users, users)) for users in (5, 2)]
         with self.assertRaisesRegex(Exception, "A block needs 3 users to form a ring"):
             process.next(process.initialize(), data)

@@ -25,7 +25,7 @@ from tff_rec.federated import (
 from tff_rec.models.two_tower import equally
 
 SECURE = aggregators.secure_mean(query_bound=1.0, item_bound=1.0, weight_bound=8.0)
-RING = ring_aggregator.ring_mean(1.0, 1.0, 8.0, cases.NUM_ITEMS, group_size=5)
+RING = ring_aggregator.ring_mean(1.0, 1.0, 8.0, group_size=5)
 MINIMUM = split_two_tower.Transport(minimum_requesters=3)
 GAUSSIAN, TREE = privacy.independent_noise, privacy.tree_noise(4)
 CLIPPING = adaptive_clipping.AdaptiveClipping(0.5, 0.5)

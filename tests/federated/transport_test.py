@@ -12,6 +12,7 @@ from absl.testing import parameterized
 from tff_rec.federated import (
     aggregators,
     contributions,
+    ring_aggregator,
     row_release,
     select_two_tower,
     split_two_tower,
@@ -146,6 +147,39 @@ class RowReleaseTest(cases.TwoTowerTestCase, parameterized.TestCase):
         self.assertAllEqual(moved[minimum][~kept], np.zeros_like(before[~kept]))
         self.assertAllClose(moved[minimum][kept], moved[1][kept], atol=1e-5)
         self.assertEqual(output.metrics["aggregator"]["dropped_rows"], np.sum(~kept & (counts > 0)))
+
+    def test_requesters_of_rings_by_hand(self):
+        """Rings of two; item 1 has two requesters in the first alone, item 0 in the second. Three rows have one."""
+        rows, rings = tf.constant([[3, 1, 3], [1, -1, -1], [0, 1, -1], [0, -1, 2]]), tf.constant([0, 0, 1, 1])
+        released, dropped = row_release.within_rings(rows, rings, 5, 2)
+        self.assertAllEqual(released(rows), [[-1, 1, -1], [1, -1, -1], [0, -1, -1], [0, -1, -1]])
+        self.assertAllEqual(released(rows[:, :1]), [[-1], [1], [0], [0]])
+        self.assertEqual(dropped, 3)
+
+    def test_rings_hold_back_rows_that_few_members_asked_for(self):
+        """A block's rings give the secure sums over the members of each, without the rows below the minimum."""
+        built = cases.model(cases.REQUESTED)
+        training = dataclasses.replace(cases.training(built), query_clip_norm=1.0, item_clip_norm=0.05)
+        received = contributions.ReceivedItems(cases.NUM_ITEMS, built.candidate_embeddings())
+        [[block]] = cases.clients(cases.histories(), cases.ALL_IN_ONE, cases.REQUESTED)
+        members = [slice(0, 3), slice(3, len(block["seed"]))]
+
+        def sums(aggregator, part, minimum):
+            transport = split_two_tower.Transport(minimum_requesters=minimum)
+            aggregator = split_two_tower.released(aggregator, transport)
+            block_of = {name: tf.constant(value[part]) for name, value in block.items()}
+            query = dict(built.query_tower.tensors)
+            return split_two_tower.released_block_sum(training, aggregator, transport, query, received, block_of)
+
+        ring = ring_aggregator.ring_mean(1.0, 1.0, 8.0, shares=2, group_size=3)
+        ringed, parts = sums(ring, slice(None), 2), [sums(SECURE, part, 2) for part in members]
+        counts = [part.pop(row_release.RELEASE).numpy() for part in parts]
+        self.assertEqual(ringed.pop(row_release.RELEASE), np.sum([count == 1 for count in counts]))
+        self.assertTrue(all(np.any(count == 1) and np.any(count > 1) for count in counts))
+        for part, count in zip(parts, counts, strict=True):
+            part["items"] = tf.where(count[:, np.newaxis] > 1, part["items"], 0)
+        self.assertAllEqual(ringed["items"], tf.add_n([part["items"] for part in parts]))
+        tf.nest.map_structure(lambda value, *of: self.assertAllEqual(value, tf.add_n(of)), ringed, *parts)
 
     def test_grouping_changes_nothing(self):
         results = [

@@ -1,5 +1,6 @@
 """scripts/traffic.py on synthetic data: every cell is what `communication` counts; and README's by hand."""
 
+import collections
 import contextlib
 import dataclasses
 import importlib.util
@@ -15,9 +16,10 @@ import script_cases
 import tensorflow as tf
 from absl.testing import parameterized
 
+from tff_rec.data import clients
 from tff_rec.errors import InputError
 from tff_rec.federated import communication, table_codings
-from tff_rec.simulation import assembly, preparation, rounds, toml_file, traffic_study
+from tff_rec.simulation import assembly, device_traffic, preparation, rounds, toml_file, traffic_study
 from tff_rec.simulation import config as configs
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "traffic.py"
@@ -147,14 +149,32 @@ class TrafficTest(tf.test.TestCase):
             np.sum(model.objective.rows(block, len(self.prepared.vocabulary)) >= 0, axis=1)
             for block in rounds.block_source(self.config, self.prepared, model)(users, 0)
         ]
-        counted = assembly.mean_requested_rows(self.config, model, self.prepared.store.lengths()[users])
+        counted = device_traffic.mean_requested_rows(self.config, model, self.prepared.store.lengths()[users])
         self.assertAllClose(counted, np.concatenate(asked).mean(), rtol=0.01, atol=1.0)
+
+    def test_rows_of_a_ring_are_those_that_enough_members_asked_for(self):
+        """Rings of 10 among the 100 devices of round 0, whose blocks of 50 cut none; one bit an item more."""
+        training = dataclasses.replace(self.config.training, aggregation="ring")
+        config = dataclasses.replace(self.config, training=training)
+        model, num_items = self._model(4), len(self.prepared.vocabulary)
+        cohort = clients.cohort(self.prepared.trainable_users, 100, config.seed, 0)
+        blocks = rounds.block_source(config, self.prepared, model)(cohort, 0)
+        rows = [set(user[user >= 0]) for block in blocks for user in model.objective.rows(block, num_items).numpy()]
+        rings = [collections.Counter(item for user in rows[of : of + 10] for item in user) for of in range(0, 100, 10)]
+        sent = math.ceil(np.mean([sum(count >= 2 for count in ring.values()) for ring in rings]))
+        traffic = device_traffic.traffic(config, self.prepared, model)
+        self.assertEqual(traffic.up["item gradients"], 4 * 4 * sent)
+        numbers = sum(traffic.up.values()) - traffic.up["requests"]
+        self.assertEqual(traffic.peers, {"shares": 2 * numbers})
+        self.assertEqual(traffic.down["released rows"], math.ceil(num_items / 8))
+        asked = dataclasses.replace(config, transport=dataclasses.replace(config.transport, minimum_requesters=1))
+        self.assertEqual(device_traffic.mean_ring_rows(asked, self.prepared, model), num_items)
 
     def test_a_device_that_runs_out_of_decoys_asks_for_fewer_rows(self):
         """Of I items a device has I - 6; its window of 10 has 10 · 6 / (I - 6) of 6 decoys in the mean, rounded up."""
         model, num_items = self._model(4), len(self.prepared.vocabulary)
         model.objective = dataclasses.replace(model.objective, fresh_rows=0)
-        counted = assembly.mean_requested_rows(self.config, model, np.array([num_items - 6]))
+        counted = device_traffic.mean_requested_rows(self.config, model, np.array([num_items - 6]))
         self.assertEqual(counted, math.ceil(10 + 60 / (num_items - 6)))
 
     def test_the_table_has_all_ways_and_runs(self):

@@ -75,14 +75,9 @@ class OptionsTest(parameterized.TestCase):
             "--training.clients-per-round 9 is below --training.ring-size 10",
         ),
         (
-            "ring of rows",
-            ["--training.aggregation", "ring", "--transport.items", "rows"],
-            "--training.aggregation ring .* --transport.items table",
-        ),
-        (
-            "ring of sampled rows",
-            ["--training.aggregation", "ring", "--training.objective", "sampled-softmax"],
-            "--training.aggregation ring .* --training.objective full-softmax",
+            "minimum above the ring",
+            ["--training.aggregation", "ring", "--transport.items", "rows", "--transport.minimum-requesters", "11"],
+            "--transport.minimum-requesters 11 is above --training.ring-size 10",
         ),
         (
             "minimum above the cohort",
@@ -125,9 +120,8 @@ class OptionsTest(parameterized.TestCase):
 
     def test_rings_and_minima_at_their_limits_are_allowed(self):
         ring = ("--training.aggregation", "ring", "--training.ring-size", "4", "--training.ring-shares", "4")
-        self.assertEqual(_parse(*ring, "--training.clients-per-round", "4").training.ring_size, 4)
-        rows = _parse("--transport.items", "rows", "--transport.minimum-requesters", "2")
-        self.assertEqual(rows.transport.minimum_requesters, 2)
+        rows = ("--transport.items", "rows", "--transport.minimum-requesters", "4")
+        self.assertEqual(_parse(*ring, *rows, "--training.clients-per-round", "4").training.ring_size, 4)
 
     def test_toml_round_trip(self):
         original = _parse("--data.source", "ml-1m", "--data.path", 'odd "name"', "--training.item-clip-norm", "0.5")

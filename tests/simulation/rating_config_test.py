@@ -42,6 +42,9 @@ class OptionsTest(parameterized.TestCase):
         ("dropout", ("--model.dropout", "1"), "--model.dropout is 1.0"),
         ("no steps", ("--training.local-steps", "0"), "--training.local-steps is 0"),
         ("negative popularity", ("--model.popularity-scale", "-1"), "--model.popularity-scale is -1.0"),
+        ("ring of silos", ("--clients", "4", "--silo.aggregation", "ring"), "--silo.aggregation ring .* secure"),
+        ("one share", ("--training.ring-shares", "1"), "--training.ring-shares is 1"),
+        ("small cohort", ("--training.aggregation", "ring", "--training.ring-size", "101"), "below --training.ring-s"),
         ("resume nothing", ("--resume",), "--resume needs --output"),
         ("unknown source", ("--data.source", "netflix"), "netflix"),
     )

@@ -98,6 +98,12 @@ class TrafficTest(tf.test.TestCase):
         traffic = rating_assembly.traffic(dataclasses.replace(SMALL, training=training), _model(7))
         self.assertEqual(traffic.up, {"rating tower": 8, "item table": 163, "loss and weight": 8})
 
+    def test_bytes_of_a_ring(self):
+        """Words of 32 bits, once up and twice to neighbours."""
+        training = dataclasses.replace(SMALL.training, aggregation="ring", ring_shares=3)
+        traffic = rating_assembly.traffic(dataclasses.replace(SMALL, training=training), _model(7))
+        self.assertEqual((sum(traffic.up.values()), traffic.peers), (4 * 46, {"shares": 2 * 4 * 46}))
+
 
 class _RunsTest(tf.test.TestCase, parameterized.TestCase):
     def setUp(self):
@@ -190,7 +196,7 @@ class SimulationTest(_RunsTest):
 
     def test_without_a_split_all_rounds_are_trained_and_nothing_is_judged(self):
         training = dataclasses.replace(
-            SMALL.training, rounds=2, local_steps=2, proximal=0.1, aggregation="secure", tower_clip_norm=5.0
+            SMALL.training, rounds=2, local_steps=2, proximal=0.1, aggregation="ring", tower_clip_norm=5.0
         )
         folder, _ = self._run(dataclasses.replace(SMALL, split="none", training=training), "final")
         records = folder.records()

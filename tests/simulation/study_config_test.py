@@ -129,9 +129,9 @@ class CellsTest(_StudyTest):
             hashes = {dataclasses.replace(self.cells[key], choices=(({}, one),)).config_hash for one in (run, other)}
             self.assertLen(hashes, 2)
             defaults = {"catalogue": run.catalogue, "transport.fresh_sampling": run.transport.fresh_sampling}
-            with mock.patch.object(study_config, "_ADDED", {}):
+            with mock.patch.object(study_config, "_ADDED", {type(run): {}}):
                 self.assertNotIn(dataclasses.replace(self.cells[key], choices=(({}, run),)).config_hash, hashes)
-            self.assertEqual(study_config._ADDED, defaults)
+            self.assertEqual(study_config._ADDED[type(run)], defaults)
 
     def test_labels_and_split(self):
         self.assertEqual(self.cells["ml-100k.loo-full.bag.3"].label, "the bag")

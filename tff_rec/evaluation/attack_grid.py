@@ -8,11 +8,11 @@ import numpy as np
 from tff_rec.evaluation import attack_sums, attacks, inference_attacks, malicious_server, request_attacks
 from tff_rec.evaluation import attack_views as views
 from tff_rec.evaluation.attack_scores import Guesses, Score, score_items, score_users
-from tff_rec.federated import contributions
+from tff_rec.federated.by_user import Encode
 from tff_rec.federated.requests import ItemSets
 
 Say = Callable[[str], None]
-Aggregate = Callable[[views.Subject], tuple[contributions.Encode | None, attack_sums.Sums]]
+Aggregate = Callable[[views.Subject], tuple[Encode | None, attack_sums.Sums]]
 ROWS, DIRECTIONS, WHOSE = "non-zero rows", "directions", "directions: whose"
 REQUESTS, ALONE, MEMBERSHIP = "requests, 10 rounds", "single requester", "membership"
 AUTHORED, SINGLED_OUT = "authored vectors", "authored, singled out"
@@ -255,21 +255,21 @@ def _asks(asked: ItemSets, item: int) -> np.ndarray:
     return np.bincount(devices[asked.items == item], minlength=len(asked)) > 0
 
 
-def _uploads(subject: views.Subject) -> tuple[contributions.Encode | None, attack_sums.Sums]:
+def _uploads(subject: views.Subject) -> tuple[Encode | None, attack_sums.Sums]:
     del subject
     return None, attack_sums.each_upload
 
 
-def _secure(subject: views.Subject) -> tuple[contributions.Encode | None, attack_sums.Sums]:
+def _secure(subject: views.Subject) -> tuple[Encode | None, attack_sums.Sums]:
     return attack_sums.secure_encode(subject), attack_sums.plain_sum
 
 
-def _secure_of_three(subject: views.Subject) -> tuple[contributions.Encode | None, attack_sums.Sums]:
+def _secure_of_three(subject: views.Subject) -> tuple[Encode | None, attack_sums.Sums]:
     return attack_sums.secure_encode(subject), attack_sums.held_back(attack_sums.plain_sum, 3)
 
 
 def _ring(size: int) -> Aggregate:
-    def aggregate(subject: views.Subject) -> tuple[contributions.Encode | None, attack_sums.Sums]:
+    def aggregate(subject: views.Subject) -> tuple[Encode | None, attack_sums.Sums]:
         ring, encode = attack_sums.ring_of(subject, size)
         return encode, attack_sums.ring_sums(ring)
 

@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from tff_rec.evaluation.attack_views import Device, Subject, View, bounds, view_of
-from tff_rec.federated import aggregators, contributions, privacy, requests, ring_aggregator, secret_sharing
+from tff_rec.federated import aggregators, privacy, requests, ring_aggregator, secret_sharing
+from tff_rec.federated.by_user import Encode
 
 Sums = Callable[[Device, np.ndarray, int], Iterator[View]]
 """From devices, a cohort and a round to what the server sees."""
@@ -92,18 +93,16 @@ def held_back(sums: Sums, minimum: int) -> Sums:
     return views
 
 
-def secure_encode(subject: Subject) -> contributions.Encode:
+def secure_encode(subject: Subject) -> Encode:
     """As under TFF's secure sum."""
     return aggregators.SecureMeanFactory(bounds(subject)).encode
 
 
-def ring_of(
-    subject: Subject, group_size: int = 10, shares: int = 3
-) -> tuple[secret_sharing.Ring, contributions.Encode]:
+def ring_of(subject: Subject, group_size: int = 10, shares: int = 3) -> tuple[secret_sharing.Ring, Encode]:
     """A ring for clipped contributions, and what its devices do to theirs."""
     limit = bounds(subject)["weight"].limit
     ring = secret_sharing.Ring(limit, 1 << 16, shares, group_size)
-    return ring, ring_aggregator.RingMeanFactory(bounds(subject), ring, subject.num_items).encode
+    return ring, ring_aggregator.RingMeanFactory(bounds(subject), ring).encode
 
 
 def _decoded(subject: Subject, total: dict[str, Any]) -> dict[str, Any]:

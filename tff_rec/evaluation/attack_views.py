@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from tff_rec.evaluation.ranking import pad_histories
 from tff_rec.federated import aggregators, contributions, requests
+from tff_rec.federated.by_user import Encode
 from tff_rec.models import layers, objectives, requested_softmax, two_tower
 
 BITS = 22
@@ -133,7 +134,7 @@ class Device:
         self,
         subject: Subject,
         decoys: Decoys | None = None,
-        encode: contributions.Encode | None = None,
+        encode: Encode | None = None,
         clipped: bool = False,
     ) -> None:
         self.subject = subject

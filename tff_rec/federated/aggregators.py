@@ -14,7 +14,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_rec.federated import adaptive_clipping, contributions
+from tff_rec.federated import adaptive_clipping
+from tff_rec.federated.by_user import Encode
 
 _FLOAT32_BITS = 24
 
@@ -23,7 +24,7 @@ class UserMeanFactory(Protocol):
     """A weighted aggregation factory over sums of blocks, with the encoding that each user applies first."""
 
     @property
-    def encode(self) -> contributions.Encode | None:
+    def encode(self) -> Encode | None:
         """Applied to each user's weighted contribution; None where values are summed as they are."""
         ...
 
@@ -134,9 +135,10 @@ class SecureMeanFactory(tff.aggregators.WeightedAggregationFactory):
         self._bounds = dict(bounds)
         self.most_users = most_users
 
-    def encode(self, name: str, value: tf.Tensor) -> tf.Tensor:
-        """One user's part `name` to integers."""
-        return self._bounds[name].encode(value)
+    @property
+    def encode(self) -> Encode:
+        """To integers, each by itself."""
+        return Encode(lambda part, values: self._bounds[part].encode(values))
 
     def create(self, value_type: tff.Type, weight_type: tff.Type) -> tff.templates.AggregationProcess:
         """`value_type` and `weight_type` hold sums of int64, as `contributions.block_sum` gives with `encode`."""

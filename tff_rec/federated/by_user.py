@@ -1,11 +1,32 @@
-"""Tensors whose first axis is users: copies, factors, bounds, sums."""
+"""Tensors whose first axis is users: copies, factors, bounds, integers, sums."""
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Callable, Iterable
 
 import tensorflow as tf
 
 NOT_A_NUMBER = "not a number"
 """What errors say of a value that cannot be encoded."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Encode:
+    """What each user does to its values before they are added to anybody's.
+
+    Attributes:
+        code: From a part of contributions (`query`, `items`, `loss` or `weight`) and its values, float32 [users, ...],
+            to integers of that shape; unsigned ones are residues.
+        rings: From a number of users, int32 [], to the ring of each, int32 [users], from 0, where only sums over whole
+            rings mean something, of vectors in which an entry is the same thing for all members; None where every
+            integer stands for itself.
+    """
+
+    code: Callable[[str, tf.Tensor], tf.Tensor]
+    rings: Callable[[tf.Tensor], tf.Tensor] | None = None
+
+    def __call__(self, part: str, values: tf.Tensor) -> tf.Tensor:
+        """`code`."""
+        return self.code(part, values)
 
 
 def stack(value: tf.Tensor, users: tf.Tensor) -> tf.Tensor:
@@ -68,6 +89,13 @@ def scatter_sum(rows: tf.Tensor, values: tf.Tensor, num_rows: int) -> tf.Tensor:
     dimension = values.shape[-1]
     total = tf.zeros([num_rows + 1, dimension], values.dtype)
     return tf.tensor_scatter_nd_add(total, places, tf.reshape(values, [-1, dimension]))[:-1]
+
+
+def scatter_to_each(tables: tf.Tensor, rows: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """Adds [users, r, d] values to the given rows, [users, r], of tables, one a user; negative rows are ignored."""
+    users = tf.broadcast_to(tf.range(tf.shape(rows)[0])[:, tf.newaxis], tf.shape(rows))
+    places = tf.stack([users, tf.maximum(rows, 0)], axis=-1)
+    return tf.tensor_scatter_nd_add(tables, places, values * tf.cast(rows >= 0, values.dtype)[:, :, tf.newaxis])
 
 
 def combine_rows(rows: tf.Tensor, gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

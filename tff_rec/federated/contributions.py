@@ -7,20 +7,19 @@ does not depend on how users are grouped into blocks.
 
 import collections
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from tff_rec.federated import adaptive_clipping, by_user
-from tff_rec.federated.item_gradients import ItemGradient, RowGradient, TableGradient
+from tff_rec.federated.by_user import Encode
+from tff_rec.federated.item_gradients import ItemGradient, Released, RowGradient, TableGradient
 from tff_rec.models import layers, objectives, randomness
 from tff_rec.models.objectives import Block, Objective
 from tff_rec.models.query_towers import QueryTower
 from tff_rec.models.two_tower import UserWeighting
 
-Encode = Callable[[str, tf.Tensor], tf.Tensor]
 Units = Mapping[str, tf.Tensor]
 """Of adaptive clipping: the present norms of `query` and `items`, float32 [], which are the units of these parts."""
 UploadNoise = Callable[[collections.OrderedDict[str, Any], tf.Tensor], collections.OrderedDict[str, Any]]
@@ -86,11 +85,15 @@ class ReceivedItems:
 
 @dataclasses.dataclass(frozen=True)
 class _Leaves:
-    """What is differentiated: the query tower, shared or one a user; and the item vectors that each user reads."""
+    """What is differentiated: the query tower, shared or one a user; and the item vectors that each user reads.
+
+    Of `rows`, which are None for the whole table, users send those that are `released`; all where that is None.
+    """
 
     query: dict[str, tf.Tensor]
     items: tf.Tensor
     rows: tf.Tensor | None
+    released: Released | None
     query_per_user: bool
 
 
@@ -102,18 +105,20 @@ def block_sum(
     received: ReceivedItems,
     block: Block,
     units: Units | None = None,
+    released: Released | None = None,
 ) -> collections.OrderedDict[str, Any]:
     """Trains every user of a block and sums what they send.
 
     Args:
         training: What each device does.
-        encode: Turns a part (`query`, `items`, `loss` or `weight`) of one user's contribution into what is summed, e.g.
-            integers, elementwise (unsigned ones are residues of a ring); None sums the values themselves.
+        encode: Turns each user's values into the integers that are summed; None sums the values themselves.
         query_weights: The query tower as sent, by name.
         received: Item vectors as sent.
         block: `history`, int32 [users, n], indices of items, oldest first, padded at the end with -1; `seed`, int32
             [users], what each device draws its random numbers from; and what else the objective reads.
         units: With adaptive clipping; clip norms are then multiples of them.
+        released: With rings: of the rows that users asked for those that enough members did, whose gradients they send;
+            None if they send all.
 
     Returns:
         `query`: by name, the sum over users of weight × (update of the query tower); `items`: [items, d], the sum of
@@ -122,7 +127,7 @@ def block_sum(
         for users whom clipping left alone and -1/2 for others. Float32, or the type that `encode` gives.
     """
     weights = training.weighting(training.objective.num_positives(block["history"]))
-    leaves = _leaves(training, encode is not None, query_weights, received, block)
+    leaves = _leaves(training, encode is not None, query_weights, received, block, released)
     query_update, item_gradient, losses = _train(training, leaves, received, weights, block)
     item_unit = tf.ones([])
     if units is not None:
@@ -161,7 +166,7 @@ def sum_items(encode: Encode | None, gradient: ItemGradient, factors: tf.Tensor)
     """Sums factors × item gradients over users."""
     if encode is None:
         return gradient.sum(factors)
-    return gradient.encoded_sum(factors, functools.partial(encode, "items"))
+    return gradient.encoded_sum(factors, encode)
 
 
 def below_halves(scales: Sequence[tf.Tensor], weights: tf.Tensor) -> tf.Tensor:
@@ -199,6 +204,7 @@ def _leaves(
     query_weights: layers.Weights,
     received: ReceivedItems,
     block: Block,
+    released: Released | None,
 ) -> _Leaves:
     """Copies the query tower once a user only where that is needed: the sum of gradients is the gradient of the sum."""
     per_user = encoded or training.local_steps > 1 or training.query_clip_norm is not None
@@ -207,7 +213,7 @@ def _leaves(
     rows = training.objective.rows(block, received.num_items)
     if rows is None and received.ids is not None:
         raise ValueError("The objective scores the whole table, and only some rows were sent.")
-    return _Leaves(query, received.of(block["history"] if rows is None else rows), rows, per_user)
+    return _Leaves(query, received.of(block["history"] if rows is None else rows), rows, released, per_user)
 
 
 def _train(
@@ -261,7 +267,7 @@ def _item_gradient(
     """From each step's queries and gradients: of the vectors that users read and, of a whole table, of the scores."""
     values = tf.add_n([of_items[0] for _, of_items in steps])
     if leaves.rows is not None:
-        return RowGradient(received.num_items, leaves.rows, values)
+        return RowGradient(received.num_items, leaves.rows, values, leaves.released)
     return TableGradient(
         received.num_items,
         block["history"],

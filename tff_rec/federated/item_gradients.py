@@ -15,8 +15,9 @@ import tensorflow as tf
 
 from tff_rec.federated import by_user
 
-EncodeItems = Callable[[tf.Tensor], tf.Tensor]
-"""From one user's gradients, float32, to the integers that are summed."""
+Released = Callable[[tf.Tensor], tf.Tensor]
+"""From rows that users have, int32 [users, r], to those whose gradients they may send, negative for the others."""
+_PART = "items"
 
 
 class ItemGradient(Protocol):
@@ -34,29 +35,32 @@ class ItemGradient(Protocol):
         """The sum over users, float32 [items, d], with factors, float32 [users]."""
         ...
 
-    def encoded_sum(self, factors: tf.Tensor, encode: EncodeItems) -> tf.Tensor:
+    def encoded_sum(self, factors: tf.Tensor, encode: by_user.Encode) -> tf.Tensor:
         """The sum over users of what each encodes of its own gradient times its factor: int64 [items, d]."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class RowGradient:
-    """Gradients of the rows that devices asked for.
+    """Gradients of rows that differ from device to device.
 
     Attributes:
         num_items: Size of the catalogue.
         ids: int32 [users, r]; a negative id is no row.
         values: float32 [users, r, d].
+        released: What users send of it when each encodes its own: the server has told all whose rows it may see, and
+            nobody has to send others. None if it knows of no rows, and users send all that they have.
     """
 
     num_items: int
     ids: tf.Tensor
     values: tf.Tensor
+    released: Released | None = None
 
     def combined(self, encoded: bool) -> "RowGradient":
         """As `ItemGradient.combined`."""
         del encoded
-        return RowGradient(self.num_items, *by_user.combine_rows(self.ids, self.values))
+        return RowGradient(self.num_items, *by_user.combine_rows(self.ids, self.values), self.released)
 
     def squares(self) -> tf.Tensor:
         """As `ItemGradient.squares`."""
@@ -66,11 +70,39 @@ class RowGradient:
         """As `ItemGradient.sum`."""
         return by_user.scatter_sum(self.ids, self.values * by_user.beside(factors, self.values), self.num_items)
 
-    def encoded_sum(self, factors: tf.Tensor, encode: EncodeItems) -> tf.Tensor:
+    def encoded_sum(self, factors: tf.Tensor, encode: by_user.Encode) -> tf.Tensor:
         """As `ItemGradient.encoded_sum`."""
-        codes = encode(self.values * by_user.beside(factors, self.values))
+        values = self.values * by_user.beside(factors, self.values)
+        if encode.rings is not None:
+            return self._sum_of_rings(values, encode)
+        codes = encode(_PART, values)
         by_user.smallest_code(codes)
         return by_user.scatter_sum(self.ids, tf.cast(codes, tf.int64), self.num_items)
+
+    def _sum_of_rings(self, values: tf.Tensor, encode: by_user.Encode) -> tf.Tensor:
+        """One ring after the other: each sends rows of its own."""
+        assert encode.rings is not None
+        ids = self.ids if self.released is None else self.released(self.ids)
+        rings = encode.rings(tf.shape(values)[0])
+
+        def add(ring: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            members = tf.where(tf.equal(rings, ring))[:, 0]
+            rows, uploads = self._uploads(tf.gather(ids, members), tf.gather(values, members), encode)
+            return ring + 1, tf.tensor_scatter_nd_add(total, rows[:, tf.newaxis], by_user.integer_sum(uploads))
+
+        nothing = tf.zeros([self.num_items, values.shape[-1]], tf.int64)
+        last = tf.reduce_max(rings)
+        return tf.while_loop(lambda ring, _: ring <= last, add, [tf.constant(0), nothing], parallel_iterations=1)[1]
+
+    def _uploads(self, ids: tf.Tensor, values: tf.Tensor, encode: by_user.Encode) -> tuple[tf.Tensor, tf.Tensor]:
+        """The same rows of all members, zeros where one has none: all, or those that anybody has where all know."""
+        rows = tf.range(self.num_items)
+        if self.released is not None:
+            rows, _ = tf.unique(tf.sort(tf.reshape(tf.maximum(ids, 0), [-1])))
+        places = tf.reshape(tf.searchsorted(rows, tf.reshape(ids, [-1])), tf.shape(ids))
+        places = tf.where(ids >= 0, places, -1)
+        tables = tf.zeros([tf.shape(ids)[0], tf.size(rows), values.shape[-1]])
+        return rows, encode(_PART, by_user.scatter_to_each(tables, places, values))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +148,7 @@ class TableGradient:
             self.ids, self.values * by_user.beside(factors, self.values), self.num_items
         )
 
-    def encoded_sum(self, factors: tf.Tensor, encode: EncodeItems) -> tf.Tensor:
+    def encoded_sum(self, factors: tf.Tensor, encode: by_user.Encode) -> tf.Tensor:
         """As `ItemGradient.encoded_sum`."""
         return self._dense().encoded_sum(factors, encode)
 
@@ -126,9 +158,7 @@ class TableGradient:
 
     def _dense(self) -> "DenseGradient":
         tables = tf.matmul(self.logits, self.queries, transpose_a=True)
-        items = tf.maximum(self.ids, 0)
-        users = tf.broadcast_to(tf.range(tf.shape(items)[0])[:, tf.newaxis], tf.shape(items))
-        return DenseGradient(tf.tensor_scatter_nd_add(tables, tf.stack([users, items], axis=-1), self._rows))
+        return DenseGradient(by_user.scatter_to_each(tables, self.ids, self.values))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,6 +184,6 @@ class DenseGradient:
         """As `ItemGradient.sum`."""
         return tf.tensordot(factors, self.tables, 1)
 
-    def encoded_sum(self, factors: tf.Tensor, encode: EncodeItems) -> tf.Tensor:
+    def encoded_sum(self, factors: tf.Tensor, encode: by_user.Encode) -> tf.Tensor:
         """As `ItemGradient.encoded_sum`."""
-        return by_user.integer_sum(encode(self.tables * by_user.beside(factors, self.tables)))
+        return by_user.integer_sum(encode(_PART, self.tables * by_user.beside(factors, self.tables)))

@@ -19,7 +19,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_rec.federated import contributions
+from tff_rec.federated.by_user import Encode
 from tff_rec.federated.privacy import NoisedMeanFactory
 
 _PART = "items"
@@ -60,7 +60,7 @@ class ShrunkMeanFactory(tff.aggregators.WeightedAggregationFactory):
         self._shrinkage = shrinkage
 
     @property
-    def encode(self) -> contributions.Encode | None:
+    def encode(self) -> Encode | None:
         """The other factory's."""
         return self._noised.encode
 

@@ -55,33 +55,29 @@ class RingMeanFactory(tff.aggregators.WeightedAggregationFactory):
 
     In simulation the rings lie within blocks: `encode` turns the users' contributions into their uploads, and the sum
     over the block, which `contributions.block_sum` takes, is what the server gets by adding them. No user of the
-    simulation drops out. Contributions must be dense: with rows of a user's own choice, neighbours' masks would land on
-    different items and not cancel.
+    simulation drops out. All members of a ring send the same rows of items, zeros where they have none; else masks
+    would land on different items and not cancel (`item_gradients.RowGradient`).
 
     Args:
         bounds: Encoding of `query`, `items`, `loss` and `weight`. The bounds hold after weighting.
         ring: Parameters; `max_users` bounds a TFF client, all its blocks together.
-        num_items: Rows of a dense item gradient.
     """
 
-    def __init__(self, bounds: dict[str, FixedPoint], ring: Ring, num_items: int) -> None:
+    def __init__(self, bounds: dict[str, FixedPoint], ring: Ring) -> None:
         check_bounds(bounds)
         if too_large := [name for name, point in bounds.items() if point.limit > ring.value_limit]:
             raise ValueError(f"The encoding of {', '.join(too_large)} exceeds the ring's limit {ring.value_limit}.")
         self._bounds = dict(bounds)
         self._ring = ring
-        self._num_items = num_items
         self.most_users = ring.max_users
 
-    def encode(self, name: str, value: tf.Tensor) -> tf.Tensor:
-        """Uploads of part `name` of a block's contributions: float32 [users, ...] → unsigned [users, ...].
-
-        Raises:
-            ValueError: Item gradients are not those of the whole table.
-        """
-        if name == "items" and value.shape[1] != self._num_items:
-            raise ValueError(f"The ring adds gradients of all {self._num_items} items; train on the whole table.")
-        return block_uploads(self._bounds[name].encode(value), self._ring)
+    @property
+    def encode(self) -> by_user.Encode:
+        """To uploads of a block, as `block_uploads` gives them."""
+        return by_user.Encode(
+            lambda part, values: block_uploads(self._bounds[part].encode(values), self._ring),
+            lambda users: _rings(users, self._ring),
+        )
 
     def create(self, value_type: tff.Type, weight_type: tff.Type) -> tff.templates.AggregationProcess:
         """`value_type` and `weight_type` hold sums of uploads, as `contributions.block_sum` gives with `encode`."""
@@ -132,7 +128,6 @@ def ring_mean(
     query_bound: float,
     item_bound: float,
     weight_bound: float,
-    num_items: int,
     loss_bound: float = 32.0,
     bits: int = 24,
     shares: int = 3,
@@ -146,7 +141,6 @@ def ring_mean(
         query_bound: Of any coordinate of the query-tower update, e.g. its clip norm.
         item_bound: Of any coordinate of the item gradients, e.g. their clip norm.
         weight_bound: Of a user's weight.
-        num_items: Rows of the table of item vectors.
         loss_bound: Of a user's mean loss.
         bits: Width of one encoded value.
         shares: Shares of a user's contribution.
@@ -157,16 +151,21 @@ def ring_mean(
     bounds = weighted_bounds(query_bound, item_bound, weight_bound, loss_bound, bits)
     limit = bounds["weight"].limit
     ring = Ring(limit, most_users, shares, group_size, modulus_bits)
-    return RingMeanFactory(bounds, ring, num_items)
+    return RingMeanFactory(bounds, ring)
 
 
 def _predecessors(users: tf.Tensor, ring: Ring, distance: int) -> tf.Tensor:
     """Position of the member `distance` places before each user of a block, counted around its ring."""
-    place = tf.range(users)
-    last = tf.maximum(users // ring.group_size, 1) - 1
-    start = tf.minimum(place // ring.group_size, last) * ring.group_size
-    size = tf.where(tf.equal(start, last * ring.group_size), users - start, ring.group_size)
+    place, rings = tf.range(users), _rings(users, ring)
+    start = rings * ring.group_size
+    size = tf.where(tf.equal(rings, tf.reduce_max(rings)), users - start, ring.group_size)
     return start + tf.math.floormod(place - start - distance, size)
+
+
+def _rings(users: tf.Tensor, ring: Ring) -> tf.Tensor:
+    """The ring of each user of a block, as `Ring.groups` makes them: int32 [users], from 0."""
+    last = tf.maximum(users // ring.group_size, 1) - 1
+    return tf.minimum(tf.range(users) // ring.group_size, last)
 
 
 def _centred(total: tf.Tensor, ring: Ring) -> tf.Tensor:

@@ -120,7 +120,7 @@ def _client_work(
     num_items, dimension = model.candidate_tower.num_items, model.candidate_tower.dimension
     blocks_type = stages.block_type(model)
     zeros = stages.zero_sums(
-        split_two_tower.sums(model, transport), tf.float32 if aggregator.encode is None else tf.int64
+        split_two_tower.sums(model, transport, aggregator), tf.float32 if aggregator.encode is None else tf.int64
     )
     coded = tf.nest.map_structure(
         lambda part: tff.TensorType(part.dtype.as_numpy_dtype, part.shape[1:]),

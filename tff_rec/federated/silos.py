@@ -19,7 +19,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_rec.federated import aggregators, by_user, contributions, stages, tag_aware
+from tff_rec.federated import aggregators, by_user, stages, tag_aware
+from tff_rec.federated.by_user import Encode
 from tff_rec.models.objectives import Block
 from tff_rec.models.tag_aware import TagAware
 
@@ -183,7 +184,7 @@ def open_batches(model: TagAware) -> MiniBatches:
 
 
 def build_silo_work(
-    model: TagAware, silo: SiloTraining, encode: contributions.Encode | None, mini_batches: MiniBatches
+    model: TagAware, silo: SiloTraining, encode: Encode | None, mini_batches: MiniBatches
 ) -> tff.learning.templates.ClientWorkProcess:
     """`(<rounds=int32@SERVER, weights@CLIENTS, blocks@CLIENTS> -> <rounds, ClientResult@CLIENTS, ()>)`."""
     weights_type = stages.initial_model_weights(model).type_signature.result
@@ -292,7 +293,7 @@ def _with_rate(
 def _contribution(
     model: TagAware,
     silo: SiloTraining,
-    encode: contributions.Encode | None,
+    encode: Encode | None,
     sent: list[tf.Tensor],
     trained: _Trained,
 ) -> collections.OrderedDict[str, Any]:
@@ -316,5 +317,5 @@ def _contribution(
     )
 
 
-def _encoded(encode: contributions.Encode, name: str, value: tf.Tensor) -> tf.Tensor:
+def _encoded(encode: Encode, name: str, value: tf.Tensor) -> tf.Tensor:
     return by_user.integer_sum(encode(name, value[tf.newaxis]))

@@ -95,7 +95,7 @@ def build_split_two_tower(
         aggregator,
         what_is_sent=what_is_sent,
         block_sum=block_sum,
-        sums=sums(model, transport),
+        sums=sums(model, transport, aggregator),
         candidate_gradients=candidate_gradients(model),
         clipping=clipping,
     )
@@ -117,23 +117,30 @@ def released_block_sum(
     block: Block,
     units: contributions.Units | None = None,
 ) -> collections.OrderedDict[str, Any]:
-    """`contributions.block_sum`, and who asked for what where a minimum of requesters has to be met."""
-    total = contributions.block_sum(training, aggregator.encode, query, received, block, units)
-    if transport.minimum_requesters > 1:
-        rows = training.objective.rows(block, received.num_items)
-        if rows is None:
-            raise ValueError("Nobody asks for rows of a table that all receive: leave minimum_requesters at 1.")
-        total[row_release.REQUESTERS] = row_release.count_requesters(rows, received.num_items)
+    """`contributions.block_sum`, and what a minimum of requesters, if there is one, needs beside or holds back."""
+    encode, num_items, minimum = aggregator.encode, received.num_items, transport.minimum_requesters
+    if minimum == 1:
+        return contributions.block_sum(training, encode, query, received, block, units)
+    rows = training.objective.rows(block, num_items)
+    if rows is None:
+        raise ValueError("Nobody asks for rows of a table that all receive: leave minimum_requesters at 1.")
+    if encode is None or encode.rings is None:
+        total = contributions.block_sum(training, encode, query, received, block, units)
+        total[row_release.RELEASE] = row_release.count_requesters(rows, num_items)
+        return total
+    released, dropped = row_release.within_rings(rows, encode.rings(tf.shape(rows)[0]), num_items, minimum)
+    total = contributions.block_sum(training, encode, query, received, block, units, released)
+    total[row_release.RELEASE] = dropped
     return total
 
 
-def sums(model: TwoTower, transport: Transport) -> stages.Sums:
+def sums(model: TwoTower, transport: Transport, aggregator: aggregators.UserMeanFactory) -> stages.Sums:
     """Shapes of what a block sums."""
     num_items = model.candidate_tower.num_items
     items = tf.TensorSpec([num_items, model.candidate_tower.dimension])
     shapes = collections.OrderedDict(query=stages.weight_shapes(model.query_tower), items=items)
     if transport.minimum_requesters > 1:
-        shapes[row_release.REQUESTERS] = row_release.counts_spec(num_items)
+        shapes[row_release.RELEASE] = row_release.release_spec(aggregator.encode, num_items)
     return shapes
 
 

@@ -23,6 +23,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_rec.federated import adaptive_clipping, aggregators, by_user, contributions, stages
+from tff_rec.federated.by_user import Encode
 from tff_rec.federated.item_gradients import RowGradient
 from tff_rec.models import layers
 from tff_rec.models.objectives import Block
@@ -126,7 +127,7 @@ def build_tag_aware(
 @tf.autograph.experimental.do_not_convert
 def block_sum(
     local: LocalRatings,
-    encode: contributions.Encode | None,
+    encode: Encode | None,
     tower: layers.Weights,
     table: tf.Tensor,
     block: Block,
@@ -265,7 +266,7 @@ def table_shape(model: TagAware) -> tf.TensorSpec:
     return tf.TensorSpec([model.item_tower.num_items, 2 + 2 * model.item_tower.dimension])
 
 
-def _apart(local: LocalRatings, encode: contributions.Encode | None) -> bool:
+def _apart(local: LocalRatings, encode: Encode | None) -> bool:
     """Whether each user needs a gradient of its own; else the gradient of the sum will do."""
     bounded = local.row_clip_norm is not None or local.tower_clip_norm is not None
     return local.local_steps > 1 or bounded or encode is not None

@@ -27,8 +27,9 @@ from tff_rec.models.candidate_tower import CandidateTower
 from tff_rec.simulation import privacy_assembly
 from tff_rec.simulation.config import ModelConfig, TrainingConfig, TwoTowerConfig
 from tff_rec.simulation.privacy_ledger import Ledger
+from tff_rec.simulation.rating_config import DeviceTrainingConfig, ServerConfig
 
-_CODINGS = {coding.name: coding for coding in (table_codings.FLOAT32, table_codings.FLOAT16, table_codings.INT8)}
+CODINGS = {coding.name: coding for coding in (table_codings.FLOAT32, table_codings.FLOAT16, table_codings.INT8)}
 _SHORT_WORD = 32
 _LOSS_BOUND = 100.0
 _DEFAULT_CLIP_NORM = 10.0
@@ -75,7 +76,7 @@ def build_process(
         seed=config.seed,
     )
     parts = local, server_optimizers(training), private
-    transport = split_two_tower.Transport(_CODINGS[config.transport.coding], config.transport.minimum_requesters)
+    transport = split_two_tower.Transport(CODINGS[config.transport.coding], config.transport.minimum_requesters)
     if config.transport.items != "select":
         clipping = privacy_assembly.clipping(config.privacy, training.query_clip_norm, training.item_clip_norm)
         return split_two_tower.build_split_two_tower(model, *parts, transport, clipping)
@@ -129,14 +130,17 @@ def aggregator(config: TwoTowerConfig, model: two_tower.TwoTower) -> aggregators
     )
     if training.aggregation == "secure":
         return aggregators.SecureMeanFactory(bounds, most_users)
-    ring = Ring(
-        bounds["items"].limit,
-        most_users,
-        training.ring_shares,
-        training.ring_size,
-        modulus_bits=number_bits(config),
+    return ring_mean(training, bounds, most_users)
+
+
+def ring_mean(
+    training: TrainingConfig | DeviceTrainingConfig, bounds: dict[str, aggregators.FixedPoint], most_users: int
+) -> ring_aggregator.RingMeanFactory:
+    """The ring of the options, for sums of up to `most_users` encoded contributions."""
+    limit, bits = bounds["weight"].limit, encoded_bits(training, most_users)
+    return ring_aggregator.RingMeanFactory(
+        bounds, Ring(limit, most_users, training.ring_shares, training.ring_size, bits)
     )
-    return ring_aggregator.RingMeanFactory(bounds, ring, model.candidate_tower.num_items)
 
 
 def server_optimizers(training: TrainingConfig) -> stages.ServerOptimizers:
@@ -159,12 +163,18 @@ def users_per_block(config: TwoTowerConfig, model: two_tower.TwoTower) -> int:
 
     A block of a ring has at least the users of one.
     """
-    training = config.training
-    if training.aggregation == "plain" or not isinstance(model.objective, objectives.FullSoftmax):
-        return training.users_per_block
-    numbers = model.candidate_tower.num_items * config.model.dimension
-    users = max(1, min(training.users_per_block, _OWN_TABLE_NUMBERS // numbers))
-    # Blocks are of like size: with up to twice the users of a ring allowed, none falls below a ring.
+    training, users = config.training, config.training.users_per_block
+    if training.aggregation != "plain" and isinstance(model.objective, objectives.FullSoftmax):
+        numbers = model.candidate_tower.num_items * config.model.dimension
+        users = max(1, min(users, _OWN_TABLE_NUMBERS // numbers))
+    return with_room_for_rings(training, users)
+
+
+def with_room_for_rings(training: TrainingConfig | DeviceTrainingConfig, users: int) -> int:
+    """Users of a block, or as many as rings need.
+
+    Blocks are of like size: with up to twice the users of a ring allowed, none falls below a ring.
+    """
     return users if training.aggregation != "ring" else max(users, 2 * training.ring_size)
 
 
@@ -253,51 +263,15 @@ def build_optimizer(
 
 
 def number_bits(config: TwoTowerConfig) -> int:
-    """Width of a number that a device sends: a float; the sum of a cohort's encoded values; or a word of the ring."""
-    training = config.training
+    """Width of a number that a device sends."""
+    return encoded_bits(config.training, config.privacy.largest_cohort(config.training.clients_per_round))
+
+
+def encoded_bits(training: TrainingConfig | ServerConfig, senders: int) -> int:
+    """Width of a number sent: a float; the sum of all senders' encoded values; or a word of the ring."""
     if training.aggregation == "plain":
         return communication.FLOAT_BITS
-    sum_bits = training.secure_bits + math.ceil(math.log2(config.privacy.largest_cohort(training.clients_per_round)))
+    sum_bits = training.secure_bits + math.ceil(math.log2(senders))
     if training.aggregation == "secure":
         return sum_bits
     return _SHORT_WORD if sum_bits <= _SHORT_WORD else 2 * _SHORT_WORD
-
-
-def traffic(
-    config: TwoTowerConfig,
-    model: two_tower.TwoTower,
-    lengths: np.ndarray,
-    bits: int | None = None,
-    sent_rows: int | None = None,
-) -> communication.Traffic:
-    """Bytes of a device and round.
-
-    Args:
-        config: Of the training.
-        model: Of the training.
-        lengths: Of devices' histories; one that asks for rows is the mean one.
-        bits: Width of a number on its way up; None for `number_bits`.
-        sent_rows: As in `communication.split_traffic`.
-    """
-    training, transport = config.training, config.transport
-    shares = training.ring_shares if training.aggregation == "ring" else 1
-    rows = None if transport.items == "table" else mean_requested_rows(config, model, lengths)
-    bits = bits or number_bits(config)
-    found = communication.split_traffic(model, _CODINGS[transport.coding], rows, bits, shares, sent_rows)
-    if rows is not None and transport.minimum_requesters > 1:
-        found = communication.with_released_rows(found, rows)
-    return communication.with_moving_norms(found, bits, shares) if config.privacy.adaptive else found
-
-
-def mean_requested_rows(config: TwoTowerConfig, model: two_tower.TwoTower, lengths: np.ndarray) -> int:
-    """Rows that a device asks for in a round, its mean over devices rounded up.
-
-    Positives and decoys are all different; of the fresh rows a device asks for those that differ from them and from
-    each other, which is counted in expectation.
-    """
-    num_items, objective = model.candidate_tower.num_items, model.objective
-    assert isinstance(objective, requested_softmax.RequestedSoftmax), "Only requested rows have a number."
-    # A device that has a large part of the catalogue has fewer decoys, spread over all that it has.
-    decoys = np.minimum(config.transport.decoys, (num_items - lengths) / np.maximum(lengths, 1))
-    own = np.minimum(lengths, config.model.max_length + 1) * (1 + decoys)
-    return math.ceil(np.mean(objective.expected_rows(own)))

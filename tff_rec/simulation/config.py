@@ -12,7 +12,7 @@ from tff_rec import cli
 from tff_rec.data.names import SOURCES
 from tff_rec.errors import InputError
 from tff_rec.simulation import privacy_config, transport_config
-from tff_rec.simulation.option_checks import check_positive_numbers, check_rates, check_whole_numbers
+from tff_rec.simulation.option_checks import check_positive_numbers, check_rates, check_ring, check_whole_numbers
 from tff_rec.simulation.toml_file import read_toml
 
 CONFIG_FILE = "config.toml"
@@ -91,7 +91,7 @@ class TrainingConfig:
     Attributes:
         rounds: Most rounds; with `--split none` exactly so many.
         clients_per_round: Users of a cohort.
-        users_per_block: Users that are computed at once; decides speed and memory, not results.
+        users_per_block: Users that are computed at once; decides speed and memory, and in rings who are neighbours.
         tff_clients: TFF clients that the blocks are dealt out to, best one a core; decides speed, not results.
         local_steps: Full-batch SGD steps of a device.
         client_learning_rate: Of those steps.
@@ -316,20 +316,11 @@ class TwoTowerConfig(RunConfig):
         training = self.training
         if training.aggregation != "ring":
             return
-        if training.ring_size < training.ring_shares:
+        check_ring(training.ring_shares, training.ring_size, training.clients_per_round)
+        if self.transport.minimum_requesters > training.ring_size:
             raise InputError(
-                f"--training.ring-size {training.ring_size} is below --training.ring-shares {training.ring_shares}; "
-                "a ring needs as many devices as shares."
-            )
-        if training.clients_per_round < training.ring_size:
-            raise InputError(
-                f"--training.clients-per-round {training.clients_per_round} is below --training.ring-size "
-                f"{training.ring_size}; make the cohort larger or the ring smaller."
-            )
-        if self.transport.items != "table" or training.objective != "full-softmax":
-            raise InputError(
-                "--training.aggregation ring adds gradients of the whole table; use it with --transport.items table "
-                "and --training.objective full-softmax."
+                f"--transport.minimum-requesters {self.transport.minimum_requesters} is above --training.ring-size "
+                f"{training.ring_size}, in which they are counted: no row would ever be released."
             )
 
 

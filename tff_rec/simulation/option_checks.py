@@ -24,3 +24,17 @@ def check_rates(rates: Iterable[tuple[str, float]]) -> None:
     for name, rate in rates:
         if not 0 <= rate < 1:
             raise InputError(f"--{name} is {rate}; give a number from 0 to below 1.")
+
+
+def check_ring(shares: int, size: int, cohort: int) -> None:
+    """Raises InputError unless a cohort has rings of the size, and these as many members as shares."""
+    if size < shares:
+        raise InputError(
+            f"--training.ring-size {size} is below --training.ring-shares {shares}; a ring needs as many devices as "
+            "shares."
+        )
+    if cohort < size:
+        raise InputError(
+            f"--training.clients-per-round {cohort} is below --training.ring-size {size}; make the cohort larger or "
+            "the ring smaller."
+        )

@@ -11,8 +11,8 @@ from tff_rec.errors import InputError
 from tff_rec.simulation.option_checks import check_positive_numbers
 
 if TYPE_CHECKING:
-    from tff_rec.simulation.config import TwoTowerConfig
-    from tff_rec.simulation.rating_config import TagAwareConfig
+    from tff_rec.simulation.config import TrainingConfig, TwoTowerConfig
+    from tff_rec.simulation.rating_config import DeviceTrainingConfig, TagAwareConfig
 
 _FEWEST_FOR_RINGS = 50
 
@@ -135,13 +135,7 @@ def check_two_tower(config: "TwoTowerConfig") -> None:
         )
     _check_sums(privacy, training.aggregation)
     _check_weighting(training.weighting, chosen)
-    fewest = max(_FEWEST_FOR_RINGS, 2 * training.ring_size)
-    ring_of_sample = privacy.mechanism == "gaussian" and training.aggregation == "ring"
-    if ring_of_sample and training.clients_per_round < fewest:
-        raise InputError(
-            f"{chosen} draws cohorts of no fixed size, and the ring needs a few users in each: give "
-            f"--training.clients-per-round {fewest} or more."
-        )
+    _check_rings(privacy, training)
 
 
 def check_tag_aware(config: "TagAwareConfig") -> None:
@@ -159,6 +153,7 @@ def check_tag_aware(config: "TagAwareConfig") -> None:
         )
     _check_sums(privacy, training.aggregation)
     _check_weighting(training.weighting, chosen)
+    _check_rings(privacy, training)
 
 
 def _check_silos(config: "TagAwareConfig", chosen: str) -> None:
@@ -182,6 +177,16 @@ def _check_silos(config: "TagAwareConfig", chosen: str) -> None:
 def _check_weighting(weighting: str, chosen: str) -> None:
     if weighting != "equal":
         raise InputError(f"{chosen} counts every user once: give --training.weighting equal.")
+
+
+def _check_rings(privacy: PrivacyConfig, training: "TrainingConfig | DeviceTrainingConfig") -> None:
+    fewest = max(_FEWEST_FOR_RINGS, 2 * training.ring_size)
+    of_sample = privacy.mechanism == "gaussian" and training.aggregation == "ring"
+    if of_sample and training.clients_per_round < fewest:
+        raise InputError(
+            f"--privacy.mechanism {privacy.mechanism} draws cohorts of no fixed size, and the ring needs a few users "
+            f"in each: give --training.clients-per-round {fewest} or more."
+        )
 
 
 def _check_sums(privacy: PrivacyConfig, aggregation: str) -> None:

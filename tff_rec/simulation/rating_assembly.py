@@ -17,7 +17,7 @@ from tff_rec.models.tag_aware import Penalties, TagAware
 from tff_rec.models.two_tower import WEIGHTINGS
 from tff_rec.simulation import assembly, cohorts, privacy_assembly, silo_privacy
 from tff_rec.simulation.privacy_ledger import Ledger
-from tff_rec.simulation.rating_config import ServerConfig, TagAwareConfig
+from tff_rec.simulation.rating_config import DeviceTrainingConfig, ServerConfig, TagAwareConfig
 from tff_rec.simulation.rating_preparation import PreparedRatings
 
 RoundData = Callable[[int], list[tf.data.Dataset]]
@@ -76,7 +76,7 @@ def local_ratings(config: TagAwareConfig, model: TagAware) -> tag_aware.LocalRat
     """What a device does."""
     training = config.training
     row_clip, tower_clip = training.row_clip_norm, training.tower_clip_norm
-    if training.aggregation == "secure":
+    if training.aggregation != "plain":
         # Integers need a range: a norm that training stays under unless the options say otherwise.
         row_clip, tower_clip = row_clip or _DEFAULT_CLIP_NORM, tower_clip or _DEFAULT_CLIP_NORM
     row_clip = privacy_assembly.sent_norm(config.privacy, row_clip)
@@ -170,7 +170,7 @@ def _aggregator(
     largest_weight: int,
     clients: int,
 ) -> aggregators.UserSumFactory:
-    """Plain mean, or secure sum of integers in the range that the clip norms leave."""
+    """Plain mean; or secure sum or ring of integers in the range that the clip norms leave."""
     if server.aggregation == "plain" or tower_clip is None or item_clip is None:
         return aggregators.PlainMeanFactory()
     bounds = aggregators.weighted_bounds(
@@ -180,6 +180,8 @@ def _aggregator(
         loss_bound=_LARGEST_ERROR,
         bits=server.secure_bits,
     )
+    if isinstance(server, DeviceTrainingConfig) and server.aggregation == "ring":
+        return assembly.ring_mean(server, bounds, clients)
     return aggregators.SecureMeanFactory(bounds, clients)
 
 
@@ -223,7 +225,7 @@ def _blocks_of(
     blocks = ratings.rating_blocks(
         prepared.store,
         cohort,
-        users_per_block=config.training.users_per_block,
+        users_per_block=assembly.with_room_for_rings(config.training, config.training.users_per_block),
         max_ratings=config.training.max_ratings,
         seed=config.seed,
         round_number=number,
@@ -277,18 +279,13 @@ def traffic(config: TagAwareConfig, model: TagAware) -> communication.Traffic:
         parts["item tower"] = _numbers(model.item_tower)
     else:
         parts["item table"] = model.item_tower.num_items * (2 + 2 * model.item_tower.dimension)
-    bits = _number_bits(config)
-    up = {name: math.ceil(count * bits / 8) for name, count in {**parts, "loss and weight": _LOSS_AND_WEIGHT}.items()}
-    found = communication.Traffic({name: 4 * count for name, count in parts.items()}, up)
-    return communication.with_moving_norms(found, bits) if config.privacy.adaptive else found
-
-
-def _number_bits(config: TagAwareConfig) -> int:
-    """Width of a number that a client sends: a float, or the sum of all clients' encoded values."""
-    if config.server.aggregation == "plain":
-        return communication.FLOAT_BITS
     senders = config.num_silos or config.privacy.largest_cohort(config.training.clients_per_round)
-    return config.server.secure_bits + math.ceil(math.log2(senders))
+    bits = assembly.encoded_bits(config.server, senders)
+    shares = config.training.ring_shares if config.server.aggregation == "ring" else 1
+    up = {name: math.ceil(count * bits / 8) for name, count in {**parts, "loss and weight": _LOSS_AND_WEIGHT}.items()}
+    peers = {"shares": (shares - 1) * sum(up.values())} if shares > 1 else {}
+    found = communication.Traffic({name: 4 * count for name, count in parts.items()}, up, peers)
+    return communication.with_moving_norms(found, bits, shares) if config.privacy.adaptive else found
 
 
 def _numbers(tower: layers.Tower) -> int:

@@ -12,7 +12,7 @@ from tff_rec.simulation.config import (
     ExportConfig,
     RunConfig,
 )
-from tff_rec.simulation.option_checks import check_positive_numbers, check_rates, check_whole_numbers
+from tff_rec.simulation.option_checks import check_positive_numbers, check_rates, check_ring, check_whole_numbers
 
 USERS = "users"
 Optimizer = Literal["sgd", "sgdm", "adam", "yogi", "adagrad"]
@@ -78,8 +78,9 @@ class ServerConfig:
         epsilon: Their adaptivity.
         decay_rounds: The server's learning rate halves every so many rounds; 0 keeps it.
         proximal: Strength mu of FedProx, which holds local weights near those received; 0 for none.
-        aggregation: Plain mean, or TFF's secure sum of quantised values (simulated).
-        secure_bits: Bits of a quantised value under secure aggregation.
+        aggregation: Plain mean; or of quantised values TFF's secure sum or, of users, a ring of secret shares
+            (simulated).
+        secure_bits: Bits of a quantised value under secure aggregation; sums get as many as they need.
     """
 
     rounds: int = 250
@@ -90,7 +91,7 @@ class ServerConfig:
     epsilon: float = 1e-6
     decay_rounds: int = 50
     proximal: float = 0.0
-    aggregation: Literal["plain", "secure"] = "plain"
+    aggregation: Literal["plain", "secure", "ring"] = "plain"
     secure_bits: int = 24
 
 
@@ -109,6 +110,8 @@ class DeviceTrainingConfig(ServerConfig):
         tower_learning_rate: Of those steps, on the device's copy of the rating tower.
         row_clip_norm: Bound on a device's mean gradient of its rows, all together.
         tower_clip_norm: Bound on a device's mean gradient of the rating tower.
+        ring_shares: Ring: shares of a device's contribution.
+        ring_size: Ring: devices in a ring.
     """
 
     clients_per_round: int = 100
@@ -121,6 +124,8 @@ class DeviceTrainingConfig(ServerConfig):
     tower_learning_rate: float = 2e-5
     row_clip_norm: float | None = None
     tower_clip_norm: float | None = None
+    ring_shares: int = 2
+    ring_size: int = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,6 +221,7 @@ class TagAwareConfig(RunConfig):
                 raise InputError(f"--penalties.{name} is {factor}; give 0 or a positive number.")
         for group, server in (("training", self.training), ("silo", self.silo)):
             _check_server(group, server)
+        self._check_rings()
         self._check_shares()
         privacy_config.check_tag_aware(self)
 
@@ -233,6 +239,12 @@ class TagAwareConfig(RunConfig):
     def judged(self) -> bool:
         """Whether anything is held out."""
         return self.split != "none"
+
+    def _check_rings(self) -> None:
+        if self.silo.aggregation == "ring":
+            raise InputError("--silo.aggregation ring hides a device among many, not one silo of few; choose secure.")
+        if self.training.aggregation == "ring":
+            check_ring(self.training.ring_shares, self.training.ring_size, self.training.clients_per_round)
 
     def _check_shares(self) -> None:
         evaluation = self.evaluation
@@ -255,6 +267,8 @@ class TagAwareConfig(RunConfig):
             ("training.tff-clients", training.tff_clients, 1),
             ("training.max-ratings", training.max_ratings, 2),
             ("training.local-steps", training.local_steps, 1),
+            ("training.ring-shares", training.ring_shares, 2),
+            ("training.ring-size", training.ring_size, 3),
             ("silo.local-epochs", self.silo.local_epochs, 1),
             ("silo.learning-rate-rounds", self.silo.learning_rate_rounds, 0),
             ("silo.users-per-batch", self.silo.users_per_batch, 1),

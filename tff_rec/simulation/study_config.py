@@ -61,7 +61,10 @@ _RATING_SETTINGS = (
 _OF_TRAINING = ("training", "silo", "transport", "privacy", "penalties")
 """Groups of options that only trained models have."""
 
-_ADDED = {"catalogue": "training", "transport.fresh_sampling": "uniform"}
+_ADDED: Mapping[type, Mapping[str, Any]] = {
+    TwoTowerConfig: {"catalogue": "training", "transport.fresh_sampling": "uniform"},
+    TagAwareConfig: {"training.ring_shares": 2, "training.ring_size": 10},
+}
 """Options that came after the first results, each with what was done before: there it is left out of hashes, so that
 results from before it stay."""
 
@@ -239,7 +242,7 @@ def _slug(words: str) -> str:
 
 def _hashed(run: TwoTowerConfig | TagAwareConfig) -> Options:
     options = dataclasses.asdict(identity(run))
-    for path, before in _ADDED.items():
+    for path, before in _ADDED[type(run)].items():
         *groups, name = path.split(".")
         group = functools.reduce(lambda parent, child: parent.get(child, {}), groups, options)
         if group.get(name) == before:

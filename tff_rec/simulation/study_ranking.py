@@ -22,7 +22,7 @@ from tff_rec.evaluation import (
 )
 from tff_rec.evaluation.recommenders import Recommender
 from tff_rec.evaluation.tuning import Settings, Tuned
-from tff_rec.simulation import assembly, preparation, rounds, two_tower, two_tower_central
+from tff_rec.simulation import assembly, device_traffic, preparation, rounds, two_tower, two_tower_central
 from tff_rec.simulation.config import CONFIG_FILE, TwoTowerConfig
 from tff_rec.simulation.preparation import Prepared
 from tff_rec.simulation.run_folder import find_run_folder
@@ -151,7 +151,7 @@ def _federated(run: TwoTowerConfig, path: pathlib.Path, console: Console) -> Tra
             shares = record["round"] * users / len(prepared.trainable_users)
             looked = {"round": record["round"], "seconds": seconds, "bytes_per_device": sent * shares}
             curve.append(looked | {name: 100 * record["validation"][name] for name in ranking_quality.METRICS})
-    traffic = assembly.traffic(run, model, prepared.store.lengths()[prepared.trainable_users])
+    traffic = device_traffic.traffic(run, prepared, model)
     return Trained(
         recommenders.two_tower(model, run.model.max_length),
         curve,

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tff_rec.data import clients
 from tff_rec.federated import communication
 from tff_rec.models import requested_softmax, two_tower
-from tff_rec.simulation import assembly, decoys, device_compute
+from tff_rec.simulation import assembly, decoys, device_compute, device_traffic
 from tff_rec.simulation.config import TwoTowerConfig
 from tff_rec.simulation.preparation import Prepared
 from tff_rec.simulation.transport_config import TransportConfig
@@ -64,17 +64,17 @@ def ways(config: TwoTowerConfig, prepared: Prepared, dimension: int) -> Iterator
     split = device_compute.split_compute(model, training, block)
     for transport in (TransportConfig(), TransportConfig(coding="float16"), TransportConfig(coding="int8")):
         whole = _replace(whole, transport=transport)
-        yield Way(f"whole table, {transport.coding}", _traffic(whole, prepared, model), split)
+        yield Way(f"whole table, {transport.coding}", device_traffic.traffic(whole, prepared, model), split)
     for aggregation in _SUMMED:
         yield Way(
             f"whole table, int8, {aggregation}",
-            _traffic(_replace(whole, aggregation=aggregation), prepared, model),
+            device_traffic.traffic(_replace(whole, aggregation=aggregation), prepared, model),
             split,
         )
     model, block = _model_and_block(config, prepared)
     split = device_compute.split_compute(model, assembly.local_training(whole, model), block)
     exact = _replace(config, transport=dataclasses.replace(config.transport, coding="float32"), aggregation="plain")
-    yield Way("requested rows, float32", _traffic(exact, prepared, model), split)
+    yield Way("requested rows, float32", device_traffic.traffic(exact, prepared, model), split)
     yield from _encoded_rows(config, prepared, model, split)
 
 
@@ -89,9 +89,9 @@ def _encoded_rows(
     """
     secure = _replace(config, aggregation="secure")
     sums = {
-        ENCODED: _traffic(secure, prepared, model, bits=config.training.secure_bits),
-        OF_ROWS: _traffic(secure, prepared, model),
-        OF_TABLES: _traffic(secure, prepared, model, sent_rows=model.candidate_tower.num_items),
+        ENCODED: device_traffic.traffic(secure, prepared, model, bits=config.training.secure_bits),
+        OF_ROWS: device_traffic.traffic(secure, prepared, model),
+        OF_TABLES: device_traffic.traffic(secure, prepared, model, sent_rows=model.candidate_tower.num_items),
     }
     for name, traffic in sums.items():
         yield Way(f"requested rows, {config.transport.coding}, {name}", traffic, compute)
@@ -104,16 +104,6 @@ def _replace(
     if aggregation is not None:
         training = dataclasses.replace(training, aggregation=aggregation)
     return dataclasses.replace(config, transport=transport or config.transport, training=training)
-
-
-def _traffic(
-    config: TwoTowerConfig,
-    prepared: Prepared,
-    model: two_tower.TwoTower,
-    bits: int | None = None,
-    sent_rows: int | None = None,
-) -> communication.Traffic:
-    return assembly.traffic(config, model, prepared.store.lengths()[prepared.trainable_users], bits, sent_rows)
 
 
 def _model_and_block(config: TwoTowerConfig, prepared: Prepared) -> tuple[two_tower.TwoTower, dict[str, tf.Tensor]]:

@@ -27,7 +27,8 @@ class TransportConfig:
         fresh_rows: Rows: further rows a device and round, drawn anew each time.
         fresh_sampling: Rows: fresh rows uniform, or by training popularity, which finds the hard negatives of a large
             catalogue.
-        minimum_requesters: Rows: devices of a cohort that must ask for a row for its summed gradient to be used.
+        minimum_requesters: Rows: devices of a cohort, or of a ring, that must ask for a row for its summed gradient to
+            be used.
     """
 
     items: Literal["table", "rows", "select"] = "table"

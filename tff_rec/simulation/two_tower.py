@@ -10,7 +10,7 @@ from tff_rec.evaluation import baselines, ranking, recommenders
 from tff_rec.federated.communication import Traffic
 from tff_rec.models.two_tower import TwoTower
 from tff_rec.serving import export
-from tff_rec.simulation import assembly, display, execution, plots, privacy_ledger, rounds
+from tff_rec.simulation import assembly, device_traffic, display, execution, plots, privacy_ledger, rounds
 from tff_rec.simulation.checkpoints import Progress
 from tff_rec.simulation.config import TwoTowerConfig
 from tff_rec.simulation.preparation import Prepared
@@ -67,7 +67,7 @@ def _train(
     checkpoints, progress = rounds.begin(
         config, process, folder, console, ledger, averaging=config.training.averaging_rounds > 0
     )
-    traffic = assembly.traffic(config, model, prepared.store.lengths()[prepared.trainable_users])
+    traffic = device_traffic.traffic(config, prepared, model)
     shown = display.RoundDisplay(
         console, config.training.rounds, progress.rounds, config.training.clients_per_round, traffic.describe()
     )
