@@ -236,6 +236,27 @@ def _block(users, seed):
     return collections.OrderedDict(history=history, seed=rng.integers(0, 2**31, users).astype(np.int32))
 
 
+class ContributionsTest(tf.test.TestCase):
+    def test_a_block_gives_the_bits_of_the_secure_sum(self):
+        """Rings of 3, 3 and 5; of sampled rows, which the server does not know, members send all."""
+        for objective in (objectives.FullSoftmax(), objectives.SampledSoftmax(1.0, 2)):
+            model = _model(objective)
+            training = contributions.LocalTraining(
+                model.query_tower, objective, two_tower.by_positives, query_clip_norm=2.0, item_clip_norm=0.1
+            )
+            block = {name: tf.constant(value) for name, value in _block(11, 0).items()}
+            received = contributions.ReceivedItems(ITEMS, model.candidate_embeddings())
+            secure, ring = (
+                contributions.block_sum(training, sums.encode, dict(model.query_tower.tensors), received, block)
+                for sums in (
+                    aggregators.secure_mean(2.0, 2.0, 8.0),
+                    ring_aggregator.ring_mean(2.0, 2.0, 8.0, group_size=3),
+                )
+            )
+            self.assertGreater(np.count_nonzero(secure["items"]), ITEMS)
+            tf.nest.map_structure(self.assertAllEqual, ring, secure)
+
+
 @pytest.mark.usefixtures("execution_context")
 class ProcessTest(tf.test.TestCase):
     def _process(self, aggregator, objective=None):

@@ -48,8 +48,8 @@ class RowGradient:
         num_items: Size of the catalogue.
         ids: int32 [users, r]; a negative id is no row.
         values: float32 [users, r, d].
-        released: What users send of it when each encodes its own: the server has told all whose rows it may see, and
-            nobody has to send others. None if it knows of no rows, and users send all that they have.
+        released: With rings: which rows users send. The server, which knows who asked for what, has told the members of
+            a ring, and they send no others. None if it knows nothing, and users send all that they have.
     """
 
     num_items: int
