@@ -175,7 +175,7 @@ class TypesTest(tf.test.TestCase):
                 return contributions.block_sum(training, encode, sent["query"], received, block)
 
             blocks_type = stages.block_type(self.model)
-            sums = split_two_tower.sums(self.model, split_two_tower.WHOLE_TABLE)
+            sums = split_two_tower.sums(self.model, split_two_tower.WHOLE_TABLE, SECURE)
             zeros = stages.zero_sums(sums, tf.as_dtype(dtype))
             work = stages.build_client_work(self._distributor(), blocks_type, block_sum, zeros, None)
             result = tff.learning.templates.ClientResult(self._sums(dtype), tff.TensorType(dtype))
