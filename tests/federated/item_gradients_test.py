@@ -80,28 +80,37 @@ class RowGradientTest(tf.test.TestCase):
         self.assertAllClose(combined.sum(tf.constant([2.0])), [[0, 0], [0, 0], [6, 8], [0, 0]])
 
     def test_members_of_rings_send_the_same_rows(self):
-        """All rows, or the released ones; the sum is what each row by itself gives. There may be none."""
-        sent = []
-
-        def code(part, values):
-            sent.append(values.shape[1])
-            return THOUSANDTHS(part, values)
-
-        rings = by_user.Encode(code, lambda users: tf.zeros([users], tf.int32))
+        """All rows, or those of them that are released, if any; the sum is what each row by itself gives."""
+        rings = _OneRing()
+        encode = by_user.Encode(THOUSANDTHS.code, rings)
         values = tf.constant(np.random.default_rng(0).standard_normal([3, 2, 2]).astype(np.float32))
         factors = tf.constant([1.0, 0.5, 2.0])
         for ids, released, rows in (
-            ([[5, 1], [1, -1], [-1, 3]], tf.identity, [0, 1, 3, 5]),  # An id of nothing counts as item 0.
-            ([[5, 1], [1, -1], [-1, 3]], lambda ids: tf.where(ids == 3, -1, ids), [0, 1, 5]),
+            ([[5, 1], [1, -1], [-1, 3]], tf.identity, [1, 3, 5]),
+            ([[5, 1], [1, -1], [-1, 3]], lambda ids: tf.where(ids == 3, -1, ids), [1, 5]),
             ([[5, 1], [1, -1], [-1, 3]], None, range(ITEMS)),
-            ([[-1, -1]] * 3, tf.identity, [0]),
+            ([[-1, -1]] * 3, tf.identity, []),
         ):
             ids = tf.constant(ids)
             known = ids if released is None else released(ids)
             expected = item_gradients.RowGradient(ITEMS, known, values).encoded_sum(factors, THOUSANDTHS)
             gradient = item_gradients.RowGradient(ITEMS, ids, values, released)
-            self.assertAllEqual(gradient.encoded_sum(factors, rings), expected)
-            self.assertEqual(sent[-1], len(rows))
+            self.assertAllEqual(gradient.encoded_sum(factors, encode), expected)
+            self.assertEqual(rings.shape, [3, len(rows), 2])
+
+
+class _OneRing:
+    """Masks that cancel; remembers what shape they had."""
+
+    def of(self, users):
+        return tf.zeros([users], tf.int32)
+
+    def masks(self, shape):
+        self.shape = shape.numpy().tolist()
+        return tf.broadcast_to(tf.constant([-7, 5, 2], tf.int64)[:, tf.newaxis, tf.newaxis], shape)
+
+    def uploads(self, masked):
+        return tf.bitcast(masked, tf.uint64)
 
 
 if __name__ == "__main__":

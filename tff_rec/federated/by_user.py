@@ -2,11 +2,31 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import tensorflow as tf
 
 NOT_A_NUMBER = "not a number"
 """What errors say of a value that cannot be encoded."""
+
+
+class Rings(Protocol):
+    """Masks on integers of users that cancel in the sum over a ring, where an entry is the same thing for all members.
+
+    The first users of a block are its first ring, the next its second, and so on.
+    """
+
+    def of(self, users: tf.Tensor) -> tf.Tensor:
+        """From a number of users, int32 [], to the ring of each: int32 [users], from 0."""
+        ...
+
+    def masks(self, shape: tf.Tensor) -> tf.Tensor:
+        """Signed integers of a shape, int32 [rank], users first, to add to theirs."""
+        ...
+
+    def uploads(self, masked: tf.Tensor) -> tf.Tensor:
+        """What users send, unsigned, from their integers and masks together, which may have wrapped."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,18 +35,24 @@ class Encode:
 
     Attributes:
         code: From a part of contributions (`query`, `items`, `loss` or `weight`) and its values, float32 [users, ...],
-            to integers of that shape; unsigned ones are residues.
-        rings: From a number of users, int32 [], to the ring of each, int32 [users], from 0, where only sums over whole
-            rings mean something, of vectors in which an entry is the same thing for all members; None where every
-            integer stands for itself.
+            to signed integers of that shape.
+        rings: What hides these integers, so that only sums over whole rings mean something; None where every integer
+            stands for itself.
     """
 
     code: Callable[[str, tf.Tensor], tf.Tensor]
-    rings: Callable[[tf.Tensor], tf.Tensor] | None = None
+    rings: Rings | None = None
 
     def __call__(self, part: str, values: tf.Tensor) -> tf.Tensor:
-        """`code`."""
-        return self.code(part, values)
+        """What users send: their integers, or unsigned residues of a ring."""
+        codes = self.code(part, values)
+        return codes if self.rings is None else masked(codes, self.rings)
+
+
+def masked(codes: tf.Tensor, rings: Rings) -> tf.Tensor:
+    """Uploads of users whose integers all have the same entries: signed to unsigned, [users, ...]."""
+    masks = rings.masks(tf.shape(codes))
+    return rings.uploads(tf.cast(codes, masks.dtype) + masks)
 
 
 def stack(value: tf.Tensor, users: tf.Tensor) -> tf.Tensor:

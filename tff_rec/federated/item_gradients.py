@@ -72,37 +72,35 @@ class RowGradient:
 
     def encoded_sum(self, factors: tf.Tensor, encode: by_user.Encode) -> tf.Tensor:
         """As `ItemGradient.encoded_sum`."""
-        values = self.values * by_user.beside(factors, self.values)
+        codes = encode.code(_PART, self.values * by_user.beside(factors, self.values))
         if encode.rings is not None:
-            return self._sum_of_rings(values, encode)
-        codes = encode(_PART, values)
+            return self._sum_of_rings(codes, encode.rings)
         by_user.smallest_code(codes)
         return by_user.scatter_sum(self.ids, tf.cast(codes, tf.int64), self.num_items)
 
-    def _sum_of_rings(self, values: tf.Tensor, encode: by_user.Encode) -> tf.Tensor:
+    def _sum_of_rings(self, codes: tf.Tensor, rings: by_user.Rings) -> tf.Tensor:
         """One ring after the other: each sends rows of its own."""
-        assert encode.rings is not None
         ids = self.ids if self.released is None else self.released(self.ids)
-        rings = encode.rings(tf.shape(values)[0])
+        ring_of = rings.of(tf.shape(codes)[0])
 
         def add(ring: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            members = tf.where(tf.equal(rings, ring))[:, 0]
-            rows, uploads = self._uploads(tf.gather(ids, members), tf.gather(values, members), encode)
+            members = tf.where(tf.equal(ring_of, ring))[:, 0]
+            rows, uploads = self._uploads(tf.gather(ids, members), tf.gather(codes, members), rings)
             return ring + 1, tf.tensor_scatter_nd_add(total, rows[:, tf.newaxis], by_user.integer_sum(uploads))
 
-        nothing = tf.zeros([self.num_items, values.shape[-1]], tf.int64)
-        last = tf.reduce_max(rings)
+        nothing = tf.zeros([self.num_items, codes.shape[-1]], tf.int64)
+        last = tf.reduce_max(ring_of)
         return tf.while_loop(lambda ring, _: ring <= last, add, [tf.constant(0), nothing], parallel_iterations=1)[1]
 
-    def _uploads(self, ids: tf.Tensor, values: tf.Tensor, encode: by_user.Encode) -> tuple[tf.Tensor, tf.Tensor]:
-        """The same rows of all members, zeros where one has none: all, or those that anybody has where all know."""
-        rows = tf.range(self.num_items)
+    def _uploads(self, ids: tf.Tensor, codes: tf.Tensor, rings: by_user.Rings) -> tuple[tf.Tensor, tf.Tensor]:
+        """The same rows of all members, masks alone where one has none: all, or those anybody has where all know."""
+        rows, places = tf.range(self.num_items), ids
         if self.released is not None:
-            rows, _ = tf.unique(tf.sort(tf.reshape(tf.maximum(ids, 0), [-1])))
-        places = tf.reshape(tf.searchsorted(rows, tf.reshape(ids, [-1])), tf.shape(ids))
-        places = tf.where(ids >= 0, places, -1)
-        tables = tf.zeros([tf.shape(ids)[0], tf.size(rows), values.shape[-1]])
-        return rows, encode(_PART, by_user.scatter_to_each(tables, places, values))
+            sent = tf.math.bincount(tf.reshape(tf.maximum(ids, -1) + 1, [-1]), minlength=self.num_items + 1)[1:] > 0
+            rows = tf.cast(tf.where(sent)[:, 0], tf.int32)
+            places = tf.where(ids >= 0, tf.gather(tf.cumsum(tf.cast(sent, tf.int32)) - 1, tf.maximum(ids, 0)), -1)
+        masks = rings.masks(tf.stack([tf.shape(ids)[0], tf.size(rows), codes.shape[-1]]))
+        return rows, rings.uploads(by_user.scatter_to_each(masks, places, tf.cast(codes, masks.dtype)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ generator, which is uniform but keeps no secrets: the arithmetic of the chain, w
 """
 
 import collections
+import dataclasses
 from typing import Any
 
 import tensorflow as tf
@@ -18,36 +19,73 @@ _WORD_BITS = 32
 _OUT_OF_RANGE = f"A value is out of range, or {by_user.NOT_A_NUMBER}."
 
 
+@dataclasses.dataclass(frozen=True)
+class BlockRings:
+    """`by_user.Rings` as the chain makes them: a device's mask are the shares that it received less those that it sent.
+
+    Words have 32 bits where that is enough, else 64.
+
+    Attributes:
+        ring: Parameters.
+    """
+
+    ring: Ring
+
+    def of(self, users: tf.Tensor) -> tf.Tensor:
+        """The ring of each user, as `Ring.groups` makes them: int32 [users]."""
+        last = tf.maximum(users // self.ring.group_size, 1) - 1
+        return tf.minimum(tf.range(users) // self.ring.group_size, last)
+
+    def masks(self, shape: tf.Tensor) -> tf.Tensor:
+        """As in `by_user.Rings`; each mask is uniform, and any of a ring but all together are independent.
+
+        Raises:
+            tf.errors.InvalidArgumentError: The block has fewer users than a ring needs or more than `max_users`.
+        """
+        users, word = shape[0], _words(self.ring)[0]
+        checks = [
+            tf.debugging.assert_greater_equal(
+                users, self.ring.fewest, f"A block needs {self.ring.fewest} users to form a ring."
+            ),
+            tf.debugging.assert_less_equal(
+                users, self.ring.max_users, f"A block has at most {self.ring.max_users} users."
+            ),
+        ]
+        sent, received = [], []
+        for distance in range(1, self.ring.shares):
+            seed = tf.random.uniform([2], maxval=tf.int64.max, dtype=tf.int64)
+            sent.append(tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=word))
+            received.append(tf.gather(sent[-1], self._predecessors(users, distance)))
+        with tf.control_dependencies(checks):
+            return tf.add_n(received) - tf.add_n(sent)
+
+    def uploads(self, masked: tf.Tensor) -> tf.Tensor:
+        """As in `by_user.Rings`: residues modulo 2^b."""
+        word = _words(self.ring)[1]
+        total = tf.bitcast(masked, word)
+        if self.ring.modulus_bits in (_WORD_BITS, 2 * _WORD_BITS):
+            return total
+        return tf.bitwise.bitwise_and(total, tf.constant(int(self.ring.mask), word))
+
+    def _predecessors(self, users: tf.Tensor, distance: int) -> tf.Tensor:
+        """Position of the member `distance` places before each user of a block, counted around its ring."""
+        place, rings = tf.range(users), self.of(users)
+        start = rings * self.ring.group_size
+        size = tf.where(tf.equal(rings, tf.reduce_max(rings)), users - start, self.ring.group_size)
+        return start + tf.math.floormod(place - start - distance, size)
+
+
 def block_uploads(values: tf.Tensor, ring: Ring) -> tf.Tensor:
     """Uploads of all devices of a block, whose rings lie within it: signed → unsigned integers [users, ...].
 
     A device's upload is its vector, less the shares that it sent, plus those that it received. Over the block, the sum
-    of uploads modulo 2^b is the sum of vectors. Entry [i, ...] must mean the same for all users. Words have 32 bits
-    where that is enough, else 64.
+    of uploads modulo 2^b is the sum of vectors. Entry [i, ...] must mean the same for all users.
 
     Raises:
         tf.errors.InvalidArgumentError: A value is out of range (as NaN is, once encoded), or the block has fewer users
             than a ring needs or more than `max_users`.
     """
-    users, limit = tf.shape(values)[0], tf.constant(ring.value_limit, values.dtype)
-    checks = [
-        tf.debugging.assert_greater_equal(users, ring.fewest, f"A block needs {ring.fewest} users to form a ring."),
-        tf.debugging.assert_less_equal(users, ring.max_users, f"A block has at most {ring.max_users} users."),
-        tf.debugging.assert_less_equal(tf.reduce_max(values), limit, _OUT_OF_RANGE),
-        tf.debugging.assert_greater_equal(tf.reduce_min(values), -limit, _OUT_OF_RANGE),
-    ]
-    signed, word = (tf.int32, tf.uint32) if ring.modulus_bits <= _WORD_BITS else (tf.int64, tf.uint64)
-    sent, received = [], []
-    for distance in range(1, ring.shares):
-        seed = tf.random.uniform([2], maxval=tf.int64.max, dtype=tf.int64)
-        sent.append(tf.random.stateless_uniform(tf.shape(values), seed, minval=None, maxval=None, dtype=signed))
-        received.append(tf.gather(sent[-1], _predecessors(users, ring, distance)))
-    with tf.control_dependencies([check for check in checks if check is not None]):
-        kept = tf.cast(values, signed)
-    total = tf.bitcast(tf.add_n([kept, *received]) - tf.add_n(sent), word)
-    if ring.modulus_bits in (_WORD_BITS, 2 * _WORD_BITS):
-        return total
-    return tf.bitwise.bitwise_and(total, tf.constant(int(ring.mask), word))
+    return by_user.masked(_in_range(values, ring), BlockRings(ring))
 
 
 class RingMeanFactory(tff.aggregators.WeightedAggregationFactory):
@@ -73,10 +111,9 @@ class RingMeanFactory(tff.aggregators.WeightedAggregationFactory):
 
     @property
     def encode(self) -> by_user.Encode:
-        """To uploads of a block, as `block_uploads` gives them."""
+        """To integers, and to uploads of a block as `block_uploads` gives them."""
         return by_user.Encode(
-            lambda part, values: block_uploads(self._bounds[part].encode(values), self._ring),
-            lambda users: _rings(users, self._ring),
+            lambda part, values: _in_range(self._bounds[part].encode(values), self._ring), BlockRings(self._ring)
         )
 
     def create(self, value_type: tff.Type, weight_type: tff.Type) -> tff.templates.AggregationProcess:
@@ -154,18 +191,20 @@ def ring_mean(
     return RingMeanFactory(bounds, ring)
 
 
-def _predecessors(users: tf.Tensor, ring: Ring, distance: int) -> tf.Tensor:
-    """Position of the member `distance` places before each user of a block, counted around its ring."""
-    place, rings = tf.range(users), _rings(users, ring)
-    start = rings * ring.group_size
-    size = tf.where(tf.equal(rings, tf.reduce_max(rings)), users - start, ring.group_size)
-    return start + tf.math.floormod(place - start - distance, size)
+def _in_range(values: tf.Tensor, ring: Ring) -> tf.Tensor:
+    """The values, which raise InvalidArgumentError when the sum of the devices' could wrap."""
+    limit = tf.constant(ring.value_limit, values.dtype)
+    checks = [
+        tf.debugging.assert_less_equal(tf.reduce_max(values), limit, _OUT_OF_RANGE),
+        tf.debugging.assert_greater_equal(tf.reduce_min(values), -limit, _OUT_OF_RANGE),
+    ]
+    with tf.control_dependencies(checks):
+        return tf.identity(values)
 
 
-def _rings(users: tf.Tensor, ring: Ring) -> tf.Tensor:
-    """The ring of each user of a block, as `Ring.groups` makes them: int32 [users], from 0."""
-    last = tf.maximum(users // ring.group_size, 1) - 1
-    return tf.minimum(tf.range(users) // ring.group_size, last)
+def _words(ring: Ring) -> tuple[tf.DType, tf.DType]:
+    """Signed and unsigned integers of a share."""
+    return (tf.int32, tf.uint32) if ring.modulus_bits <= _WORD_BITS else (tf.int64, tf.uint64)
 
 
 def _centred(total: tf.Tensor, ring: Ring) -> tf.Tensor:

@@ -128,7 +128,7 @@ def released_block_sum(
         total = contributions.block_sum(training, encode, query, received, block, units)
         total[row_release.RELEASE] = row_release.count_requesters(rows, num_items)
         return total
-    released, dropped = row_release.within_rings(rows, encode.rings(tf.shape(rows)[0]), num_items, minimum)
+    released, dropped = row_release.within_rings(rows, encode.rings.of(tf.shape(rows)[0]), num_items, minimum)
     total = contributions.block_sum(training, encode, query, received, block, units, released)
     total[row_release.RELEASE] = dropped
     return total

@@ -75,6 +75,6 @@ def mean_ring_rows(config: TwoTowerConfig, prepared: Prepared, model: two_tower.
     for block in rounds.block_source(config, prepared, model)(drawn, 0):
         rows = model.objective.rows({name: tf.constant(value) for name, value in block.items()}, num_items)
         assert rows is not None, "Only requested rows can be too few."
-        counts = row_release.requesters_by_ring(rows, encode.rings(tf.shape(rows)[0]), num_items)
+        counts = row_release.requesters_by_ring(rows, encode.rings.of(tf.shape(rows)[0]), num_items)
         released.extend(tf.reduce_sum(tf.cast(counts >= minimum, tf.int32), axis=1).numpy())
     return math.ceil(np.mean(released))
