@@ -119,9 +119,9 @@ def scatter_sum(rows: tf.Tensor, values: tf.Tensor, num_rows: int) -> tf.Tensor:
 
 def scatter_to_each(tables: tf.Tensor, rows: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     """Adds [users, r, d] values to the given rows, [users, r], of tables, one a user; negative rows are ignored."""
-    users = tf.broadcast_to(tf.range(tf.shape(rows)[0])[:, tf.newaxis], tf.shape(rows))
-    places = tf.stack([users, tf.maximum(rows, 0)], axis=-1)
-    return tf.tensor_scatter_nd_add(tables, places, values * tf.cast(rows >= 0, values.dtype)[:, :, tf.newaxis])
+    named = tf.where(rows >= 0)
+    places = tf.stack([named[:, 0], tf.cast(tf.gather_nd(rows, named), tf.int64)], axis=-1)
+    return tf.tensor_scatter_nd_add(tables, places, tf.gather_nd(values, named))
 
 
 def combine_rows(rows: tf.Tensor, gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
