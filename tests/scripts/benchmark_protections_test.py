@@ -1,6 +1,7 @@
-"""scripts/benchmark_protections.py on a tiny cohort: a time of each protection, and refusals."""
+"""scripts/benchmark_protections.py on a tiny cohort: a time of each protection, what is compared, and refusals."""
 
 import functools
+import importlib.util
 import json
 import pathlib
 import tempfile
@@ -8,6 +9,15 @@ import tempfile
 import script_cases
 from absl.testing import absltest
 
+from tff_rec.simulation.config import TrainingConfig, TwoTowerConfig
+
+_SPEC = importlib.util.spec_from_file_location(
+    "benchmark_protections", script_cases.SCRIPTS / "benchmark_protections.py"
+)
+_MODULE = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(_MODULE)
+
+AGGREGATIONS = {"plain": "plain", "secure": "secure", "ring": "ring", "private": "plain"}
 CONFIG = """
 [data]
 source = "synthetic"
@@ -27,16 +37,23 @@ run = functools.partial(script_cases.run, "benchmark_protections.py")
 class BenchmarkProtectionsTest(absltest.TestCase):
     def test_prints_one_line_of_json(self):
         with tempfile.TemporaryDirectory() as folder:
-            table, rows = (pathlib.Path(folder) / name for name in ("table.toml", "rows.toml"))
-            table.write_text(CONFIG)
+            rows = pathlib.Path(folder) / "rows.toml"
             rows.write_text(f'{CONFIG}[transport]\nitems = "rows"\n')
-            result = run("--config", str(table), str(rows), "--cohort", "12", "--rounds", "1", "--json")
+            result = run("--config", str(rows), "--cohort", "12", "--rounds", "1", "--json")
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertLen(result.stdout.splitlines(), 1)
         times = json.loads(result.stdout)
-        self.assertCountEqual(times["table"], ["plain", "secure", "ring", "private"])
+        self.assertCountEqual(times, ["rows"])
         self.assertCountEqual(times["rows"], ["plain", "secure", "ring"])
-        self.assertGreater(min([*times["table"].values(), *times["rows"].values()]), 0)
+        self.assertGreater(min(times["rows"].values()), 0)
+
+    def test_a_table_is_compared_with_noise_too(self):
+        ways = _MODULE.variants(TwoTowerConfig(training=TrainingConfig(aggregation="secure", query_clip_norm=2.0)))
+        self.assertEqual({name: way.training.aggregation for name, way in ways.items()}, AGGREGATIONS)
+        self.assertEqual([name for name, way in ways.items() if way.privacy.central], ["private"])
+        self.assertEqual(
+            (ways["plain"].training.query_clip_norm, ways["private"].training.query_clip_norm), (None, 2.0)
+        )
 
     def test_files_of_one_name_are_not_taken_for_one(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -129,8 +129,8 @@ class PrivateSimulationTest(parameterized.TestCase, tf.test.TestCase):
         silo = SiloTrainingConfig(
             rounds=2, users_per_batch=20, local_epochs=2, row_clip_norm=1.0, tower_clip_norm=1.0, aggregation="secure"
         )
-        records = self._run(dataclasses.replace(RATINGS, silo=silo, clients="3")).records()
-        sizes = [len(part) for part in np.array_split(np.arange(self.users), 3)]
+        records = self._train(dataclasses.replace(RATINGS, silo=silo, clients="3")).records()
+        sizes = {len(part) for part in np.array_split(np.arange(self.users), 3)}
         for rounds in (1, 2):
             expected = max(_epsilon(size, 20, rounds * 2 * math.ceil(size / 20)) for size in sizes)
             self.assertAlmostEqual(records[rounds - 1]["epsilon"], expected, delta=1e-6)

@@ -83,12 +83,12 @@ class ShrunkMeanFactory(tff.aggregators.WeightedAggregationFactory):
         own_type = first.type_signature.result
 
         @tff.tensorflow.computation(own_type, mean_type)
-        @tf.function
+        @tf.function(autograph=False)
         def averaged(own: Any, mean: Any) -> Any:
             return self._averaged(own, mean[_PART], deviation)
 
         @tff.tensorflow.computation(own_type, mean_type)
-        @tf.function
+        @tf.function(autograph=False)
         def shrunk(own: Any, mean: Any) -> Any:
             return collections.OrderedDict(mean, **{_PART: shrunk_rows(self._shrinkage, **own)})
 

@@ -198,7 +198,7 @@ class NoisedMeanFactory(tff.aggregators.WeightedAggregationFactory):
         own_type = first.type_signature.result
 
         @tff.tensorflow.computation(own_type, sums_type)
-        @tf.function
+        @tf.function(autograph=False)
         def noised(own: Any, sums: Any) -> Any:
             return self._noised(own, collections.OrderedDict(sums[0]))
 

@@ -232,7 +232,7 @@ def build_silo_finalizer(
         return optimizer.initialize(_specs(model))
 
     @tff.tensorflow.computation(initial_state.type_signature.result, weights_type, mean_type)
-    @tf.function
+    @tf.function(autograph=False)
     def step(state: Any, weights: Any, mean: Any) -> Any:
         gradients = [-value for part in ("items", "query") for value in mean[part].values()]
         new_state, new_weights = optimizer.next(state, list(weights.trainable), gradients)

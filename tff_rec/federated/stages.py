@@ -200,7 +200,7 @@ def build_finalizer(
         return optimizers.query.initialize(shapes[:count]), optimizers.candidate.initialize(shapes[count:])
 
     @tff.tensorflow.computation(initial_state.type_signature.result, weights_type, mean_type)
-    @tf.function
+    @tf.function(autograph=False)
     def step(state: Any, weights: Any, mean: Any) -> Any:
         query, candidate = list(weights.trainable[:count]), list(weights.trainable[count:])
         gradients = [-value for value in mean["query"].values()]

@@ -232,7 +232,7 @@ def build_finalizer(
         return optimizers.query.initialize(tower_shapes), optimizers.candidate.initialize(item_shapes)
 
     @tff.tensorflow.computation(initial_state.type_signature.result, weights_type, mean_type)
-    @tf.function
+    @tf.function(autograph=False)
     def step(state: Any, weights: Any, mean: Any) -> Any:
         items, tower = split_weights(model, weights.trainable)
         item_gradients = penalised(model, items, pull_back(model, items, mean["items"]))
