@@ -210,20 +210,6 @@ class TypesTest(cases.TagAwareTestCase):
             self.assertAllEqual(variable, value)
 
 
-class SecurityTest(tf.test.TestCase):
-    def _process(self, aggregator):
-        model = cases.model()
-        local = tag_aware.LocalRatings(model.rating_tower, local_steps=2)
-        return tag_aware.build_tag_aware(model, local, both(cases.sgd()), aggregator)
-
-    def test_a_secure_build_sums_securely(self):
-        tff.test.assert_not_contains_unsecure_aggregation(self._process(SECURE).next)
-
-    def test_a_plain_build_does_not(self):
-        with self.assertRaisesRegex(AssertionError, "(?i)unsecure|not secure"):
-            tff.test.assert_not_contains_unsecure_aggregation(self._process(None).next)
-
-
 class BlockGroupingTest(cases.TagAwareTestCase, parameterized.TestCase):
     @parameterized.named_parameters(
         ("of_the_sum", None, {}),

@@ -223,19 +223,6 @@ class TypesTest(tf.test.TestCase):
             self.assertEqual(metrics.member.finalizer, tff.types.to_type(collections.OrderedDict(loss=np.float32)))
 
 
-class SecurityTest(tf.test.TestCase):
-    def _process(self, aggregator):
-        model = cases.model(cases.SAMPLED)
-        return split_two_tower.build_split_two_tower(model, cases.training(model), cases.sgd(), aggregator)
-
-    def test_a_secure_build_sums_securely(self):
-        tff.test.assert_not_contains_unsecure_aggregation(self._process(SECURE).next)
-
-    def test_a_plain_build_does_not(self):
-        with self.assertRaisesRegex(AssertionError, "(?i)unsecure|not secure"):
-            tff.test.assert_not_contains_unsecure_aggregation(self._process(None).next)
-
-
 class RoundGroupingTest(cases.TwoTowerTestCase, parameterized.TestCase):
     @parameterized.named_parameters(
         ("plain", cases.FULL, None, {"local_steps": 2, "learning_rate": 0.2}),

@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
-import tensorflow_federated as tff
 import two_tower_cases as cases
 from absl.testing import parameterized
 
@@ -104,18 +103,6 @@ class SelectTest(cases.TwoTowerTestCase, parameterized.TestCase):
             block = {name: tf.constant(value) for name, value in cases.block([np.array([2, 5])], [1]).items()}
             contributions.block_sum(cases.training(built), None, dict(built.query_tower.tensors), received, block)
 
-    def test_a_secure_build_sums_securely(self):
-        built = cases.model(cases.REQUESTED)
-        select = select_two_tower.build_select_two_tower(
-            built,
-            cases.training(built),
-            cases.sgd(),
-            SECURE,
-            split_two_tower.Transport(minimum_requesters=2),
-            max_rows=4,
-        )
-        tff.test.assert_not_contains_unsecure_aggregation(select.next)
-
     def test_more_rows_than_allowed_are_an_error(self):
         built = cases.model(cases.REQUESTED)
         select = select_two_tower.build_select_two_tower(built, cases.training(built), cases.sgd(), max_rows=2)
@@ -182,14 +169,12 @@ class RowReleaseTest(cases.TwoTowerTestCase, parameterized.TestCase):
         tf.nest.map_structure(lambda value, *of: self.assertAllEqual(value, tf.add_n(of)), ringed, *parts)
 
     def test_grouping_changes_nothing(self):
+        built = process(minimum_requesters=4)
         results = [
-            cases.trained(process(minimum_requesters=4), [requested(0, grouping)])
+            cases.trained(built, [requested(0, grouping)])
             for grouping in (cases.ALL_IN_ONE, cases.GROUPINGS["two_clients_of_blocks"])
         ]
         self.assert_same(*results)
-
-    def test_a_secure_build_sums_securely(self):
-        tff.test.assert_not_contains_unsecure_aggregation(process(aggregator=SECURE, minimum_requesters=3).next)
 
     def test_a_minimum_below_one_is_refused(self):
         with self.assertRaisesRegex(ValueError, "1 or more"):

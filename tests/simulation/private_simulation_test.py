@@ -8,7 +8,6 @@ import tempfile
 import dp_accounting
 import numpy as np
 import tensorflow as tf
-from absl.testing import parameterized
 from dp_accounting import pld
 from rich.console import Console
 
@@ -58,7 +57,7 @@ def _epsilon(users: int, expected: int, sums: int) -> float:
     return account.get_epsilon(users**-1.1)
 
 
-class PrivateSimulationTest(parameterized.TestCase, tf.test.TestCase):
+class PrivateSimulationTest(tf.test.TestCase):
     def setUp(self):
         super().setUp()
         directory = tempfile.TemporaryDirectory()
@@ -83,10 +82,9 @@ class PrivateSimulationTest(parameterized.TestCase, tf.test.TestCase):
     def _expected(self, clients_per_round: int, rounds: int) -> float:
         return _epsilon(self.users, clients_per_round, rounds)
 
-    @parameterized.parameters(("plain", 0.3), ("ring", 0.0))
-    def test_two_tower(self, aggregation, shrinkage):
-        training = dataclasses.replace(TWO_TOWER.training, aggregation=aggregation, clients_per_round=60)
-        privacy = dataclasses.replace(NOISE, shrinkage=shrinkage)
+    def test_two_tower(self):
+        training = dataclasses.replace(TWO_TOWER.training, aggregation="ring", clients_per_round=60)
+        privacy = dataclasses.replace(NOISE, shrinkage=0.3)
         records = self._run(dataclasses.replace(TWO_TOWER, training=training, privacy=privacy)).records()
         for record in records:
             if "epsilon" in record:
