@@ -64,7 +64,7 @@ def main(options: TrafficOptions) -> None:
     config = dataclasses.replace(config, data=data, catalogue=options.catalogue or config.catalogue)
     qualities = [quality(run) for run in options.runs]
     from tff_rec.report import measurement
-    from tff_rec.simulation import preparation, run_folder
+    from tff_rec.simulation import preparation, run_folder, traffic_study
 
     name = f"traffic-{config.data.source}"
     measurement.check(name, options.readme)
@@ -72,22 +72,26 @@ def main(options: TrafficOptions) -> None:
     print(f"reading {config.data.source}")
     prepared = preparation.prepare(config)
     print(f"{config.data.source}: {len(prepared.vocabulary):,} items, {prepared.item_features.num_features:,} features")
+    print("counting the rows that rings send")
+    sent_in_ring = traffic_study.ring_rows(config, prepared)
     cells: list[dict[str, Any]] = []
     for dimension in options.dimensions:
         print(f"dimension {dimension}")
-        cells += count(config, prepared, dimension)
+        cells += count(config, prepared, dimension, sent_in_ring)
     report({"traffic": cells, "quality": qualities}, options.output)
     told = f"{len(prepared.vocabulary):,} items, {prepared.item_features.num_features:,} feature values"
     protocol = f"{config.data.source} ({told}), {options.config.stem}; bytes of a device and round, both ways"
     measurement.show(in_short(name, protocol, cells), options.readme)
 
 
-def count(config: configs.TwoTowerConfig, prepared: "Prepared", dimension: int) -> list[dict[str, Any]]:
+def count(
+    config: configs.TwoTowerConfig, prepared: "Prepared", dimension: int, sent_in_ring: int
+) -> list[dict[str, Any]]:
     """Every way to train at one dimension: bytes by part and what the device computes."""
     from tff_rec.simulation import traffic_study
 
     records: list[dict[str, Any]] = []
-    for way in traffic_study.ways(config, prepared, dimension):
+    for way in traffic_study.ways(config, prepared, dimension, sent_in_ring):
         records.append({"dimension": dimension, "way": way.name, **parts(way.traffic), "total": way.traffic.total})
         records[-1] |= {"multiply_adds": way.compute.multiply_adds, "milliseconds": way.compute.milliseconds}
     unsplit = records[0]
@@ -99,12 +103,12 @@ def count(config: configs.TwoTowerConfig, prepared: "Prepared", dimension: int) 
 
 
 def in_short(name: str, protocol: str, cells: list[dict[str, Any]]) -> "Measurement":
-    """Unsplit training and requested rows, the last three ways, by dimension; and how much less rows are."""
+    """Unsplit training and requested rows, the last four ways, by dimension; and how much less rows are."""
     from tff_rec.report.measurement import Measurement
-    from tff_rec.simulation.traffic_study import NARROW, OF_ROWS, OF_TABLES
+    from tff_rec.simulation.traffic_study import NARROW, OF_ROWS, OF_TABLES, RING
 
     ways = list(dict.fromkeys(cell["way"] for cell in cells))
-    rows = ways[-3:]
+    rows = ways[-4:]
     sized = [way for way in (UNSPLIT, NARROW, rows[0]) if way in ways]
     by_place = {(cell["dimension"], cell["way"]): cell for cell in cells}
     lines: list[tuple[str | float, ...]] = []
@@ -113,7 +117,7 @@ def in_short(name: str, protocol: str, cells: list[dict[str, Any]]) -> "Measurem
         fewer = [by_place[dimension, way]["times_fewer_bytes"] for way in rows]
         computed = [by_place[dimension, rows[0]][name] for name in ("times_fewer_multiply_adds", "times_less_time")]
         lines.append((str(dimension), *sizes, *fewer, *computed))
-    fewer_bytes = ("times fewer bytes", *(f"under a {way}" for way in (OF_ROWS, OF_TABLES)))
+    fewer_bytes = ("times fewer bytes", *(f"under a {way}" for way in (OF_ROWS, OF_TABLES, RING)))
     columns = ("d", *(f"{way}, kB" for way in sized), *fewer_bytes, "times fewer multiply-adds", "times less time")
     return Measurement(name, protocol, columns, tuple(lines))
 

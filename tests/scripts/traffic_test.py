@@ -113,7 +113,23 @@ class TrafficTest(tf.test.TestCase):
             "requested rows, int8, encoded": asked(int8, number_bits=14),
             "requested rows, int8, secure sum of rows": asked(int8, number_bits=BITS),
             "requested rows, int8, secure sum of tables": asked(int8, number_bits=BITS, sent_rows=num_items),
+            "requested rows, int8, ring": communication.with_released_rows(
+                split(model, int8, rows, number_bits=32, shares=3, sent_rows=self._mean_ring_rows(model)), num_items
+            ),
         }
+
+    def _in_rings(self):
+        training = dataclasses.replace(self.config.training, aggregation="ring")
+        return dataclasses.replace(self.config, training=training)
+
+    def _mean_ring_rows(self, model):
+        """Rings of 10 among the 100 devices of round 0, whose blocks of 50 cut none; rows of two requesters or more."""
+        num_items = len(self.prepared.vocabulary)
+        cohort = clients.cohort(self.prepared.trainable_users, 100, self.config.seed, 0)
+        blocks = rounds.block_source(self._in_rings(), self.prepared, model)(cohort, 0)
+        rows = [set(user[user >= 0]) for block in blocks for user in model.objective.rows(block, num_items).numpy()]
+        rings = [collections.Counter(item for user in rows[of : of + 10] for item in user) for of in range(0, 100, 10)]
+        return math.ceil(np.mean([sum(count >= 2 for count in ring.values()) for ring in rings]))
 
     def test_every_cell_is_what_communication_counts(self):
         for dimension in (4, 6):
@@ -153,17 +169,10 @@ class TrafficTest(tf.test.TestCase):
         self.assertAllClose(counted, np.concatenate(asked).mean(), rtol=0.01, atol=1.0)
 
     def test_rows_of_a_ring_are_those_that_enough_members_asked_for(self):
-        """Rings of 10 among the 100 devices of round 0, whose blocks of 50 cut none; one bit an item more."""
-        training = dataclasses.replace(self.config.training, aggregation="ring")
-        config = dataclasses.replace(self.config, training=training)
-        model, num_items = self._model(4), len(self.prepared.vocabulary)
-        cohort = clients.cohort(self.prepared.trainable_users, 100, config.seed, 0)
-        blocks = rounds.block_source(config, self.prepared, model)(cohort, 0)
-        rows = [set(user[user >= 0]) for block in blocks for user in model.objective.rows(block, num_items).numpy()]
-        rings = [collections.Counter(item for user in rows[of : of + 10] for item in user) for of in range(0, 100, 10)]
-        sent = math.ceil(np.mean([sum(count >= 2 for count in ring.values()) for ring in rings]))
+        """Both shares that go to peers are as large as the upload, but for the requests; one bit an item more down."""
+        config, model, num_items = self._in_rings(), self._model(4), len(self.prepared.vocabulary)
         traffic = device_traffic.traffic(config, self.prepared, model)
-        self.assertEqual(traffic.up["item gradients"], 4 * 4 * sent)
+        self.assertEqual(traffic.up["item gradients"], 4 * 4 * self._mean_ring_rows(model))
         numbers = sum(traffic.up.values()) - traffic.up["requests"]
         self.assertEqual(traffic.peers, {"shares": 2 * numbers})
         self.assertEqual(traffic.down["released rows"], math.ceil(num_items / 8))
@@ -196,18 +205,19 @@ class TrafficTest(tf.test.TestCase):
         short = script.in_short("traffic-x", "made up", self.tables["traffic"])
         cells = {(str(cell["dimension"]), cell["way"]): cell for cell in self.tables["traffic"]}
         narrow, rows = "unsplit FedAvg, embeddings of d", "requested rows, int8, "
-        ways = ("unsplit FedAvg", narrow, f"{rows}encoded", f"{rows}secure sum of rows", f"{rows}secure sum of tables")
+        sums = ("encoded", "secure sum of rows", "secure sum of tables", "ring")
+        ways = ("unsplit FedAvg", narrow, *(f"{rows}{way}" for way in sums))
         self.assertEqual(short.columns[1:4], tuple(f"{way}, kB" for way in ways[:3]))
         self.assertEqual([row[0] for row in short.rows], ["4", "6"])
         for dimension, *numbers in short.rows:
-            sizes, fewer_bytes, (fewer_products, less_time) = numbers[:3], numbers[3:6], numbers[6:]
+            sizes, fewer_bytes, (fewer_products, less_time) = numbers[:3], numbers[3:7], numbers[7:]
             found = [cells[dimension, way] for way in ways]
             self.assertAllClose(sizes, [cell["total"] / 1e3 for cell in found[:3]])
             self.assertAllClose(fewer_bytes, [found[0]["total"] / cell["total"] for cell in found[2:]])
             self.assertAllClose(fewer_products, found[0]["multiply_adds"] / found[2]["multiply_adds"])
             self.assertAllClose(less_time, found[0]["milliseconds"] / found[2]["milliseconds"])
         without = [cell for cell in self.tables["traffic"] if cell["way"] != narrow]
-        self.assertLen(script.in_short("traffic-x", "made up", without).columns, 8)
+        self.assertLen(script.in_short("traffic-x", "made up", without).columns, 9)
 
     def test_unsplit_devices_bound_no_item_gradients(self):
         """Their products are those of a training without clip norm; of a whole table, split devices have more."""
@@ -215,7 +225,7 @@ class TrafficTest(tf.test.TestCase):
         unclipped = dataclasses.replace(
             self.config, training=dataclasses.replace(self.config.training, item_clip_norm=None)
         )
-        ways = {way.name: way.compute for way in traffic_study.ways(unclipped, self.prepared, 4)}
+        ways = {way.name: way.compute for way in traffic_study.ways(unclipped, self.prepared, 4, 1)}
         for way in ("unsplit FedAvg", "unsplit FedAvg, embeddings of d"):
             self.assertEqual(cells[way]["multiply_adds"], ways[way].multiply_adds)
         table = "whole table, float32"
@@ -250,15 +260,17 @@ class PublishedTest(tf.test.TestCase, parameterized.TestCase):
     """Bytes of README's tables, by hand from the presets' shapes and the rows that their mean device asks for."""
 
     @parameterized.parameters(
-        ("hm", 257, 128, lambda d: 152_237 * d, 22, 4_209),
-        ("ml-1m", 41, 8, lambda d: 3_800 * 4 * d + 4 * d * d, 16, 589),
+        ("hm", 257, 128, lambda d: 152_237 * d, 105_542, 22, 4_209, 2_763),
+        ("ml-1m", 41, 8, lambda d: 3_800 * 4 * d + 4 * d * d, 3_704, 16, 589, 864),
     )
-    def test_by_hand(self, source, slope, constant, candidate, bits, rows):
+    def test_by_hand(self, source, slope, constant, candidate, items, bits, rows, released):
         """Numbers of the query tower, of the candidate tower, and bytes of each.
 
         H&M's query tower: d × 128, 128, 128 × d, d. Candidate tower: 105,542 articles and 46,695 features.
         ML-1M's: four half-lives, 4d × 8, 8, 8 × d, d; 3,704 items and 96 features of 4d each, a projection 4d × d.
-        Rows: d bytes and a scale of 4 down, with a bit each whether it is released; d codes and an id of 4 up.
+        Rows: d bytes and a scale of 4 down, with a bit each whether it is released; d codes and an id of 4 up. In a
+        ring of two shares a bit for each item of the catalogue down; words of 4 bytes up, of the rows that the ring
+        releases, and as many to a peer.
         """
         published = json.loads((script_cases.SCRIPTS / "presets" / "measured" / f"traffic-{source}.json").read_text())
         cells = [dict(zip(published["columns"], row, strict=True)) for row in published["rows"]]
@@ -273,6 +285,8 @@ class PublishedTest(tf.test.TestCase, parameterized.TestCase):
             self.assertAllClose(cell["requested rows, int8, encoded, kB"], (down + up) / 1e3, rtol=1e-9)
             self.assertAllClose(cell["times fewer bytes"], unsplit / (down + up), rtol=1e-9)
             self.assertGreater(cell["times fewer bytes"], 42)
+            ring = 4 * query + rows * (d + 4) + _packed(items, 1) + 2 * 4 * (query + released * d + 2) + 4 * rows
+            self.assertAllClose(cell["under a ring"], unsplit / ring, rtol=1e-9)
 
 
 if __name__ == "__main__":

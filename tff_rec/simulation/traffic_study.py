@@ -18,7 +18,7 @@ from tff_rec.simulation.transport_config import TransportConfig
 Aggregation = Literal["plain", "secure", "ring"]
 _SUMMED: tuple[Aggregation, ...] = ("secure", "ring")
 NARROW = "unsplit FedAvg, embeddings of d"
-ENCODED, OF_ROWS, OF_TABLES = "encoded", "secure sum of rows", "secure sum of tables"
+ENCODED, OF_ROWS, OF_TABLES, RING = "encoded", "secure sum of rows", "secure sum of tables", "ring"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,14 @@ class Way:
     compute: device_compute.DeviceCompute
 
 
-def ways(config: TwoTowerConfig, prepared: Prepared, dimension: int) -> Iterator[Way]:
+def ring_rows(config: TwoTowerConfig, prepared: Prepared) -> int:
+    """Rows that a device sends in a ring, at any dimension; it takes the decoys of all devices, so ask once."""
+    ring = _replace(config, aggregation="ring")
+    model = assembly.build_model(ring, len(prepared.vocabulary), prepared.item_features, prepared.popularity)
+    return device_traffic.mean_ring_rows(ring, prepared, model)
+
+
+def ways(config: TwoTowerConfig, prepared: Prepared, dimension: int, sent_in_ring: int) -> Iterator[Way]:
     """Unsplit averaging first, then split training with each transport and aggregation.
 
     Wide embeddings of the candidate tower make unsplit training dear: where the model has them, unsplit training of the
@@ -47,6 +54,7 @@ def ways(config: TwoTowerConfig, prepared: Prepared, dimension: int) -> Iterator
             rows.
         prepared: Its data.
         dimension: Length of item vectors.
+        sent_in_ring: `ring_rows`.
     """
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, dimension=dimension))
     whole = _replace(config, transport=TransportConfig(), aggregation="plain")
@@ -75,23 +83,29 @@ def ways(config: TwoTowerConfig, prepared: Prepared, dimension: int) -> Iterator
     split = device_compute.split_compute(model, assembly.local_training(whole, model), block)
     exact = _replace(config, transport=dataclasses.replace(config.transport, coding="float32"), aggregation="plain")
     yield Way("requested rows, float32", device_traffic.traffic(exact, prepared, model), split)
-    yield from _encoded_rows(config, prepared, model, split)
+    yield from _encoded_rows(config, prepared, model, split, sent_in_ring)
 
 
 def _encoded_rows(
-    config: TwoTowerConfig, prepared: Prepared, model: two_tower.TwoTower, compute: device_compute.DeviceCompute
+    config: TwoTowerConfig,
+    prepared: Prepared,
+    model: two_tower.TwoTower,
+    compute: device_compute.DeviceCompute,
+    sent_in_ring: int,
 ) -> Iterator[Way]:
-    """Requested rows whose gradients go up as integers: three ways to add the same ones, to the same sum.
+    """Requested rows whose gradients go up as integers.
 
-    The server adds them itself, and sees each device's. Or it sees the sum alone, of numbers as wide as that: of rows
-    that devices asked for, which takes masks agreed on row by row among those that asked for it; or of whole tables,
-    zero but for these rows, which is what TFF's secure sum adds.
+    Three ways add the same ones to the same sum. The server adds them itself, and sees each device's. Or it sees the
+    sum alone, of numbers as wide as that: of rows that devices asked for, which takes masks agreed on row by row among
+    those that asked for it; or of whole tables, zero but for these rows, which is what TFF's secure sum adds. In a ring
+    all members send all rows, zeros included, or with a minimum of requesters those that enough members asked for.
     """
-    secure = _replace(config, aggregation="secure")
+    secure, ring = (_replace(config, aggregation=aggregation) for aggregation in _SUMMED)
     sums = {
         ENCODED: device_traffic.traffic(secure, prepared, model, bits=config.training.secure_bits),
         OF_ROWS: device_traffic.traffic(secure, prepared, model),
         OF_TABLES: device_traffic.traffic(secure, prepared, model, sent_rows=model.candidate_tower.num_items),
+        RING: device_traffic.traffic(ring, prepared, model, sent_rows=sent_in_ring),
     }
     for name, traffic in sums.items():
         yield Way(f"requested rows, {config.transport.coding}, {name}", traffic, compute)
