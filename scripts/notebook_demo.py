@@ -216,7 +216,7 @@ def mean_through_ring(sent: list[Contribution], show: bool) -> tuple[list["np.nd
     import tensorflow as tf
 
     from tff_rec.federated import secret_sharing
-    from tff_rec.federated.aggregators import FixedPoint
+    from tff_rec.federated.encoding import FixedPoint
 
     point = FixedPoint(BOUND, BITS)
     parts = [[*contribution.update, contribution.item_gradient] for contribution in sent]

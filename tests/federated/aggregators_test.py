@@ -1,4 +1,4 @@
-"""Fixed-point numbers, and the two ways from blocks' sums to a mean over users."""
+"""The two ways from blocks' sums to a mean over users."""
 
 import collections
 
@@ -7,51 +7,11 @@ import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
 from absl.testing import parameterized
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tff_rec.federated import aggregators
+from tff_rec.federated.encoding import FixedPoint
 
 pytestmark = pytest.mark.usefixtures("execution_context")
-
-bounds = st.floats(1e-3, 1e4)
-widths = st.integers(2, 32)
-shares = st.lists(st.floats(-1.0, 1.0, width=32), min_size=1, max_size=20)
-
-
-class FixedPointTest(parameterized.TestCase, tf.test.TestCase):
-    @settings(max_examples=60, deadline=None, derandomize=True)
-    @given(bounds, widths, shares)
-    def test_rounds_by_half_a_step_at_most(self, bound, bits, shares):
-        point = aggregators.FixedPoint(bound, bits)
-        values = np.clip(np.float32(bound) * np.array(shares, np.float32), -bound, bound).astype(np.float32)
-        integers = point.encode(tf.constant(values)).numpy()
-        self.assertEqual(integers.dtype, np.int32)
-        self.assertLessEqual(np.abs(integers).max(), point.limit)
-        errors = np.abs(integers * point.step - values.astype(np.float64))
-        self.assertLessEqual(errors.max(), point.step / 2 * (1 + 1e-6) + 2.0**-22 * bound)
-        self.assertAllClose(point.decode(tf.constant(integers)), integers * point.step, rtol=1e-6)
-
-    @settings(max_examples=30, deadline=None, derandomize=True)
-    @given(bounds, widths, st.floats(1.0, 1e6))
-    def test_clips_beyond_the_bound(self, bound, bits, factor):
-        point = aggregators.FixedPoint(bound, bits)
-        value = tf.constant([1.1, -1.1, np.inf, -np.inf]) * tf.constant(bound * factor, tf.float32)
-        self.assertAllEqual(point.encode(value), point.limit * np.array([1, -1, 1, -1]))
-
-    @settings(max_examples=30, deadline=None, derandomize=True)
-    @given(bounds, widths, shares)
-    def test_the_decoded_sum_is_the_sum_of_decoded_values(self, bound, bits, shares):
-        point = aggregators.FixedPoint(bound, bits)
-        integers = point.encode(tf.constant(np.array(shares) * bound, tf.float32))
-        each = point.decode(integers).numpy().astype(np.float64)
-        self.assertAllClose(point.decode(tf.reduce_sum(integers)), each.sum(), rtol=1e-5, atol=1e-6 * bound)
-        self.assertEqual(int(tf.reduce_sum(integers)), sum(int(integer) for integer in integers))
-
-    @parameterized.parameters((0.0, 24), (-1.0, 24), (1.0, 1), (1.0, 33))
-    def test_refuses(self, bound, bits):
-        with self.assertRaises(ValueError):
-            aggregators.FixedPoint(bound, bits)
 
 
 def types(dtype):
@@ -107,7 +67,7 @@ class MeanTest(parameterized.TestCase, tf.test.TestCase):
     def test_a_missing_bound_is_named(self):
         with self.assertRaisesRegex(ValueError, "items, loss, query, weight"):
             aggregators.SecureMeanFactory({})
-        point = aggregators.FixedPoint(1.0)
+        point = FixedPoint(1.0)
         with self.assertRaisesRegex(ValueError, "weight"):
             aggregators.SecureMeanFactory({"query": point, "items": point, "loss": point})
 

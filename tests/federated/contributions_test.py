@@ -35,30 +35,7 @@ def total(run, users, grouping, objective=cases.FULL):
     return tf.nest.map_structure(lambda *parts: np.sum([part.numpy() for part in parts], axis=0), *sums)
 
 
-class IntegerSumTest(tf.test.TestCase, parameterized.TestCase):
-    @parameterized.parameters(0, 1, 2, 3, 500)
-    def test_is_exact_at_the_ends_of_the_range(self, users):
-        for value in (2**31 - 1, 1 - 2**31, 2**31 // 500, -7):
-            values = np.full([users, 2], value, np.int32)
-            found = tf.function(by_user.integer_sum, autograph=False)(tf.constant(values))
-            self.assertEqual(found.dtype, tf.int64)
-            self.assertAllEqual(found, [users * value] * 2)
-
-    def test_residues_wrap(self):
-        for word in (np.uint32, np.uint64):
-            self.assertAllEqual(by_user.integer_sum(tf.constant([[np.iinfo(word).max], [3]], word)), [2])
-
-
 class NotANumberTest(tf.test.TestCase):
-    def test_wherever_it_stands_it_is_refused(self):
-        """Places of vector instructions and of the rest, one user and many, bits of float32 and of float64."""
-        for bits in (22, 32):
-            for place in (0, 5, 16, 18):
-                values = np.ones([3, 19], np.float32)
-                values[1, place] = np.nan
-                with self.assertRaisesRegex(tf.errors.InvalidArgumentError, "is not a number"):
-                    by_user.integer_sum(aggregators.FixedPoint(2.0, bits).encode(tf.constant(values)))
-
     def test_one_diverged_user_stops_the_sum(self):
         for objective in (cases.FULL, cases.REQUESTED):
             built = cases.model(objective)

@@ -5,10 +5,10 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tff_rec.federated import by_user, item_gradients
+from tff_rec.federated import encoding, item_gradients
 
 ITEMS, DIMENSION = 7, 3
-THOUSANDTHS = by_user.Encode(lambda part, values: tf.cast(tf.round(1e3 * values), tf.int32))
+THOUSANDTHS = encoding.Encode({"items": encoding.FixedPoint(1e-3 * (2**17 - 1), 18)})
 
 
 def table_gradient(seed, users, places, queries):
@@ -82,7 +82,7 @@ class RowGradientTest(tf.test.TestCase):
     def test_members_of_rings_send_the_same_rows(self):
         """All rows, or those of them that are released, if any; the sum is what each row by itself gives."""
         rings = _OneRing()
-        encode = by_user.Encode(THOUSANDTHS.code, rings)
+        encode = encoding.Encode(THOUSANDTHS.points, rings)
         values = tf.constant(np.random.default_rng(0).standard_normal([3, 2, 2]).astype(np.float32))
         factors = tf.constant([1.0, 0.5, 2.0])
         for ids, released, rows in (

@@ -15,7 +15,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_rec.errors import InputError
-from tff_rec.federated import by_user
+from tff_rec.federated import encoding
 from tff_rec.simulation import execution
 
 _SCRIPT = pathlib.Path(__file__).parent / "execution_scripts.py"
@@ -85,22 +85,22 @@ class ExecutionTest(tf.test.TestCase):
         self.assertLess(page_faults(os.getpid()) - before, 2 * 2**26 // 4096)
 
     def test_a_round_that_diverged_says_so_in_one_sentence(self):
-        """What sums of integers find in the worker comes back as bad input; other errors as they are."""
+        """What the encoding finds in the worker comes back as bad input; other errors as they are."""
 
-        @tff.tensorflow.computation(tff.TensorType(np.int32, [2]))
+        @tff.tensorflow.computation(tff.TensorType(np.float32, [2]))
         @tf.function
-        def total(codes):
-            return by_user.integer_sum(codes[:, tf.newaxis])
+        def codes(values):
+            return encoding.FixedPoint(127.0, 8).encode(values)
 
         self.addCleanup(execution.stop)
         execution.start()
         with execution.round_number(7):
-            self.assertAllEqual(total([3, -5]), [-2])
+            self.assertAllEqual(codes(np.float32([3, -5])), [3, -5])
         with (
             self.assertRaisesRegex(InputError, "^Round 7: a device's .* not a number, training has diverged; .*rate.$"),
             execution.round_number(7),
         ):
-            total([3, -(2**31)])
+            codes(np.float32([3, np.nan]))
         with self.assertRaisesRegex(ZeroDivisionError, "^division by zero$"), execution.round_number(7):
             _ = 1 / 0
 

@@ -8,7 +8,7 @@ import numpy as np
 from tff_rec.evaluation import attack_sums, attacks, inference_attacks, malicious_server, request_attacks
 from tff_rec.evaluation import attack_views as views
 from tff_rec.evaluation.attack_scores import Guesses, Score, score_items, score_users
-from tff_rec.federated.by_user import Encode
+from tff_rec.federated.encoding import Encode
 from tff_rec.federated.requests import ItemSets
 
 Say = Callable[[str], None]

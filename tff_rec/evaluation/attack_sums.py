@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tff_rec.evaluation.attack_views import Device, Subject, View, bounds, view_of
 from tff_rec.federated import aggregators, privacy, requests, ring_aggregator, secret_sharing
-from tff_rec.federated.by_user import Encode
+from tff_rec.federated.encoding import Encode
 
 Sums = Callable[[Device, np.ndarray, int], Iterator[View]]
 """From devices, a cohort and a round to what the server sees."""

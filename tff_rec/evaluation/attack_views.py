@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tff_rec.evaluation.ranking import pad_histories
 from tff_rec.federated import aggregators, contributions, requests
-from tff_rec.federated.by_user import Encode
+from tff_rec.federated.encoding import Encode, FixedPoint
 from tff_rec.models import layers, objectives, requested_softmax, two_tower
 
 BITS = 22
@@ -225,7 +225,7 @@ def local_training(subject: Subject, rows: bool, clipped: bool) -> contributions
     )
 
 
-def bounds(subject: Subject) -> dict[str, aggregators.FixedPoint]:
+def bounds(subject: Subject) -> dict[str, FixedPoint]:
     """Encodings of a clipped contribution."""
     return aggregators.weighted_bounds(subject.query_clip_norm, subject.item_clip_norm, 1.0, _LOSS_BOUND, BITS)
 

@@ -6,7 +6,6 @@ sums meet at the server (`create`).
 """
 
 import collections
-import dataclasses
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -15,9 +14,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_rec.federated import adaptive_clipping
-from tff_rec.federated.by_user import Encode
-
-_FLOAT32_BITS = 24
+from tff_rec.federated.encoding import Encode, FixedPoint
 
 
 class UserMeanFactory(Protocol):
@@ -75,50 +72,6 @@ class PlainMeanFactory(tff.aggregators.WeightedAggregationFactory):
         return 0.0
 
 
-@dataclasses.dataclass(frozen=True)
-class FixedPoint:
-    """Rounding of a real number in [-bound, bound] to an integer of `bits` bits; beyond the bound it is clipped.
-
-    Attributes:
-        bound: Largest magnitude of one user's weighted value.
-        bits: Width of the integer, sign included.
-    """
-
-    bound: float
-    bits: int = 24
-
-    def __post_init__(self) -> None:
-        if self.bound <= 0:
-            raise ValueError(f"The bound of a fixed-point number must be positive, not {self.bound}.")
-        if not 2 <= self.bits <= 32:
-            raise ValueError(f"A fixed-point number has 2 to 32 bits, not {self.bits}.")
-
-    @property
-    def limit(self) -> int:
-        """Largest integer."""
-        return 2 ** (self.bits - 1) - 1
-
-    @property
-    def step(self) -> float:
-        """Distance of neighbouring values."""
-        return self.bound / self.limit
-
-    def encode(self, value: tf.Tensor) -> tf.Tensor:
-        """float32 to int32 of the same shape; within the bound at most half a step away, and float32's own rounding.
-
-        Up to 24 bits float32 holds every integer, and is the faster way there.
-        """
-        exact = value if self.bits <= _FLOAT32_BITS else tf.cast(value, tf.float64)
-        scaled = exact * tf.constant(1.0 / self.step, exact.dtype)
-        limit = tf.constant(self.limit, exact.dtype)
-        clipped = tf.raw_ops.ClipByValue(t=scaled, clip_value_min=-limit, clip_value_max=limit)  # In one pass.
-        return tf.cast(tf.round(clipped), tf.int32)
-
-    def decode(self, value: tf.Tensor) -> tf.Tensor:
-        """A sum of encoded values, int64, to float32."""
-        return tf.cast(tf.cast(value, tf.float64) * self.step, tf.float32)
-
-
 class SecureMeanFactory(tff.aggregators.WeightedAggregationFactory):
     """Each user's weighted values become integers; integers are summed through `tff.aggregators.SecureSumFactory`.
 
@@ -138,7 +91,7 @@ class SecureMeanFactory(tff.aggregators.WeightedAggregationFactory):
     @property
     def encode(self) -> Encode:
         """To integers, each by itself."""
-        return Encode(lambda part, values: self._bounds[part].encode(values))
+        return Encode(self._bounds)
 
     def create(self, value_type: tff.Type, weight_type: tff.Type) -> tff.templates.AggregationProcess:
         """`value_type` and `weight_type` hold sums of int64, as `contributions.block_sum` gives with `encode`."""

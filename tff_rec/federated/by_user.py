@@ -1,58 +1,8 @@
-"""Tensors whose first axis is users: copies, factors, bounds, integers, sums."""
+"""Tensors whose first axis is users: copies, factors, bounds, sums."""
 
-import dataclasses
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Iterable
 
 import tensorflow as tf
-
-NOT_A_NUMBER = "not a number"
-"""What errors say of a value that cannot be encoded."""
-
-
-class Rings(Protocol):
-    """Masks on integers of users that cancel in the sum over a ring, where an entry is the same thing for all members.
-
-    The first users of a block are its first ring, the next its second, and so on.
-    """
-
-    def of(self, users: tf.Tensor) -> tf.Tensor:
-        """From a number of users, int32 [], to the ring of each: int32 [users], from 0."""
-        ...
-
-    def masks(self, shape: tf.Tensor) -> tf.Tensor:
-        """Signed integers of a shape, int32 [rank], users first, to add to theirs."""
-        ...
-
-    def uploads(self, masked: tf.Tensor) -> tf.Tensor:
-        """What users send, unsigned, from their integers and masks together, which may have wrapped."""
-        ...
-
-
-@dataclasses.dataclass(frozen=True)
-class Encode:
-    """What each user does to its values before they are added to anybody's.
-
-    Attributes:
-        code: From a part of contributions (`query`, `items`, `loss` or `weight`) and its values, float32 [users, ...],
-            to signed integers of that shape.
-        rings: What hides these integers, so that only sums over whole rings mean something; None where every integer
-            stands for itself.
-    """
-
-    code: Callable[[str, tf.Tensor], tf.Tensor]
-    rings: Rings | None = None
-
-    def __call__(self, part: str, values: tf.Tensor) -> tf.Tensor:
-        """What users send: their integers, or unsigned residues of a ring."""
-        codes = self.code(part, values)
-        return codes if self.rings is None else masked(codes, self.rings)
-
-
-def masked(codes: tf.Tensor, rings: Rings) -> tf.Tensor:
-    """Uploads of users whose integers all have the same entries: signed to unsigned, [users, ...]."""
-    masks = rings.masks(tf.shape(codes))
-    return rings.uploads(tf.cast(codes, masks.dtype) + masks)
 
 
 def stack(value: tf.Tensor, users: tf.Tensor) -> tf.Tensor:
@@ -66,47 +16,22 @@ def beside(vector: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
 
 
 def squares(values: Iterable[tf.Tensor]) -> tf.Tensor:
-    """Each user's squared L2 norm over some tensors together: [users, ...] each → float32 [users]."""
-    return tf.add_n([tf.reduce_sum(tf.square(value), axis=range(1, value.shape.rank)) for value in values])
+    """Each user's squared L2 norm over some tensors together: [users, ...] each → float32 [users].
+
+    Rounded or not, it is no smaller than the largest square.
+    """
+
+    def product(value: tf.Tensor) -> tf.Tensor:
+        shape = tf.shape(value)
+        row = tf.reshape(value, [shape[0], 1, tf.reduce_prod(shape[1:])])
+        return tf.matmul(row, row, transpose_b=True)[:, 0, 0]  # Makes no tensor of squares.
+
+    return tf.add_n([product(value) for value in values])
 
 
 def clip_scale(squares: tf.Tensor, limit: tf.Tensor | float) -> tf.Tensor:
     """Factor, [users], that brings a contribution of the given square norm, [users], to at most `limit`."""
     return tf.where(squares > limit**2, tf.math.divide_no_nan(limit, tf.sqrt(squares)), 1.0)
-
-
-def integer_sum(encoded: tf.Tensor) -> tf.Tensor:
-    """Sums encoded values over users, exactly: int32 [users, ...] → int64 [...]; or unsigned, residues, which wrap.
-
-    Raises:
-        tf.errors.InvalidArgumentError: A user's value was not a number before it was encoded.
-    """
-    if encoded.dtype.is_unsigned:
-        total = tf.reduce_sum(encoded, axis=0)
-        return tf.bitcast(total, tf.int64) if total.dtype.size == tf.int64.size else tf.cast(total, tf.int64)
-    smallest = smallest_code(encoded)
-    return tf.cond(
-        _sums_fit(encoded, smallest),
-        lambda: tf.cast(tf.reduce_sum(encoded, axis=0), tf.int64),  # Thrice as fast.
-        lambda: tf.reduce_sum(tf.cast(encoded, tf.int64), axis=0),
-    )
-
-
-def smallest_code(encoded: tf.Tensor) -> tf.Tensor:
-    """The smallest of int32 values, [], which is never the smallest of its type: that is what NaN is cast to.
-
-    Raises:
-        tf.errors.InvalidArgumentError: It is.
-    """
-    smallest = tf.reduce_min(encoded)
-    tf.debugging.assert_greater(smallest, encoded.dtype.min, f"A user's value is {NOT_A_NUMBER}.")
-    return smallest
-
-
-def _sums_fit(encoded: tf.Tensor, smallest: tf.Tensor) -> tf.Tensor:
-    """Whether no sum over users, of any of them, can leave the type of the values: bool []."""
-    ends = tf.cast([tf.reduce_max(encoded), smallest], tf.int64)
-    return tf.reduce_max(tf.abs(ends)) * tf.shape(encoded, tf.int64)[0] <= encoded.dtype.max
 
 
 def scatter_sum(rows: tf.Tensor, values: tf.Tensor, num_rows: int) -> tf.Tensor:
@@ -124,6 +49,19 @@ def scatter_to_each(tables: tf.Tensor, rows: tf.Tensor, values: tf.Tensor) -> tf
     return tf.tensor_scatter_nd_add(tables, places, tf.gather_nd(values, named))
 
 
+def tables_of(rows: tf.Tensor, values: tf.Tensor, num_rows: tf.Tensor) -> tf.Tensor:
+    """A table a user with the values, [users, r, d], in their rows, [users, r]: [users, num_rows, d], else zeros.
+
+    Negative rows are ignored.
+    """
+    users, dimension = tf.shape(rows)[0], values.shape[-1]
+    places = tf.where(rows >= 0, rows + num_rows * tf.range(users)[:, tf.newaxis], -1)
+    total = tf.math.unsorted_segment_sum(
+        tf.reshape(values, [-1, dimension]), tf.reshape(places, [-1]), users * num_rows
+    )
+    return tf.reshape(total, [users, num_rows, dimension])
+
+
 def combine_rows(rows: tf.Tensor, gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Adds up the gradients of an item that one user named several times, so that norms and rounding see one row.
 
@@ -134,16 +72,14 @@ def combine_rows(rows: tf.Tensor, gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Te
     Returns:
         Ids int32 [users, r], each at most once a user, then -1; and their gradients, float32 [users, r, d].
     """
-    users, count = tf.shape(rows)[0], tf.shape(rows)[1]
+    shape = tf.shape(rows)
+    first = shape[1] * tf.range(shape[0])[:, tf.newaxis]  # Of each user's places.
     order = tf.argsort(rows, axis=1)
     ordered = tf.gather(rows, order, batch_dims=1)
-    begins = tf.concat([tf.ones([users, 1], tf.bool), tf.not_equal(ordered[:, 1:], ordered[:, :-1])], axis=1)
-    slots = tf.cumsum(tf.cast(begins, tf.int32), axis=1) - 1
-    segments = tf.reshape(slots + count * tf.range(users)[:, tf.newaxis], [-1])
-    total = users * count
-    moved = tf.reshape(tf.gather(gradient, order, batch_dims=1), [-1, gradient.shape[-1]])
-    sums = tf.math.unsorted_segment_sum(moved, segments, total)
-    ids = tf.maximum(tf.math.unsorted_segment_max(tf.reshape(ordered, [-1]), segments, total), -1)
-    shape = tf.shape(gradient)
-    ids = tf.reshape(ids, [users, count])
-    return ids, tf.reshape(sums, shape) * tf.cast(ids >= 0, tf.float32)[:, :, tf.newaxis]
+    begins = tf.concat([tf.ones([shape[0], 1], tf.bool), tf.not_equal(ordered[:, 1:], ordered[:, :-1])], axis=1)
+    slots = first + tf.cumsum(tf.cast(begins, tf.int32), axis=1) - 1
+    of_ordered = tf.reshape(tf.where(ordered >= 0, slots, -1), [-1])
+    segments = tf.gather(of_ordered, tf.math.invert_permutation(tf.reshape(first + order, [-1])))
+    ids = tf.math.unsorted_segment_max(tf.reshape(rows, [-1]), segments, tf.size(rows))
+    sums = tf.math.unsorted_segment_sum(tf.reshape(gradient, [-1, gradient.shape[-1]]), segments, tf.size(rows))
+    return tf.reshape(tf.maximum(ids, -1), shape), tf.reshape(sums, tf.shape(gradient))

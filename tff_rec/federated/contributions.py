@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from tff_rec.federated import adaptive_clipping, by_user
-from tff_rec.federated.by_user import Encode
+from tff_rec.federated.encoding import Encode
 from tff_rec.federated.item_gradients import ItemGradient, Released, RowGradient, TableGradient
 from tff_rec.models import layers, objectives, randomness
 from tff_rec.models.objectives import Block, Objective
@@ -148,18 +148,17 @@ def add_numbers(
 ) -> None:
     """Adds parts of a number or a few a user, [users, ...], to a block's sums."""
     for name, values in numbers.items():
-        sums[name] = tf.reduce_sum(values, axis=0) if encode is None else by_user.integer_sum(encode(name, values))
+        sums[name] = tf.reduce_sum(values, axis=0) if encode is None else encode.sum(name, values)
 
 
 def sum_tower(encode: Encode | None, values: Mapping[str, tf.Tensor], factors: tf.Tensor) -> dict[str, tf.Tensor]:
     """Sums factors × values over users, by name and in order: [users, ...] to [...]."""
-    sums: dict[str, tf.Tensor] = collections.OrderedDict()
-    for name, value in values.items():
-        if encode is None:
-            sums[name] = tf.tensordot(factors, value, 1)
-        else:
-            sums[name] = by_user.integer_sum(encode("query", value * by_user.beside(factors, value)))
-    return sums
+    if encode is None:
+        return collections.OrderedDict((name, tf.tensordot(factors, value, 1)) for name, value in values.items())
+    squares = by_user.squares(values.values())
+    return collections.OrderedDict(
+        (name, encode.sum("query", value, factors, squares)) for name, value in values.items()
+    )
 
 
 def sum_items(encode: Encode | None, gradient: ItemGradient, factors: tf.Tensor) -> tf.Tensor:

@@ -13,7 +13,8 @@ from typing import Protocol
 
 import tensorflow as tf
 
-from tff_rec.federated import by_user
+from tff_rec.federated import by_user, encoding
+from tff_rec.federated.encoding import Encode
 
 Released = Callable[[tf.Tensor], tf.Tensor]
 """From rows that users have, int32 [users, r], to those whose gradients they may send, negative for the others."""
@@ -35,7 +36,7 @@ class ItemGradient(Protocol):
         """The sum over users, float32 [items, d], with factors, float32 [users]."""
         ...
 
-    def encoded_sum(self, factors: tf.Tensor, encode: by_user.Encode) -> tf.Tensor:
+    def encoded_sum(self, factors: tf.Tensor, encode: Encode) -> tf.Tensor:
         """The sum over users of what each encodes of its own gradient times its factor: int64 [items, d]."""
         ...
 
@@ -70,37 +71,43 @@ class RowGradient:
         """As `ItemGradient.sum`."""
         return by_user.scatter_sum(self.ids, self.values * by_user.beside(factors, self.values), self.num_items)
 
-    def encoded_sum(self, factors: tf.Tensor, encode: by_user.Encode) -> tf.Tensor:
+    def encoded_sum(self, factors: tf.Tensor, encode: Encode) -> tf.Tensor:
         """As `ItemGradient.encoded_sum`."""
-        codes = encode.code(_PART, self.values * by_user.beside(factors, self.values))
+        point = encode.points[_PART]
+        codes = point.encode(self.values, factors, self.squares())
         if encode.rings is not None:
             return self._sum_of_rings(codes, encode.rings)
-        by_user.smallest_code(codes)
-        return by_user.scatter_sum(self.ids, tf.cast(codes, tf.int64), self.num_items)
+        return encoding.exactly(
+            lambda integers: by_user.scatter_sum(self.ids, integers, self.num_items), codes, point.limit
+        )
 
-    def _sum_of_rings(self, codes: tf.Tensor, rings: by_user.Rings) -> tf.Tensor:
+    def _sum_of_rings(self, codes: tf.Tensor, rings: encoding.Rings) -> tf.Tensor:
         """One ring after the other: each sends rows of its own."""
         ids = self.ids if self.released is None else self.released(self.ids)
-        ring_of = rings.of(tf.shape(codes)[0])
+        ends = tf.cumsum(tf.math.bincount(rings.of(tf.shape(codes)[0])))
 
-        def add(ring: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            members = tf.where(tf.equal(ring_of, ring))[:, 0]
-            rows, uploads = self._uploads(tf.gather(ids, members), tf.gather(codes, members), rings)
-            return ring + 1, tf.tensor_scatter_nd_add(total, rows[:, tf.newaxis], by_user.integer_sum(uploads))
+        def add(ring: tf.Tensor, begin: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            end = ends[ring]
+            rows, tables = self._sent(ids[begin:end], codes[begin:end])
+            uploads = encoding.masked(tables, rings)
+            total = tf.tensor_scatter_nd_add(total, rows[:, tf.newaxis], encoding.residue_sum(uploads))
+            return ring + 1, end, total
 
-        nothing = tf.zeros([self.num_items, codes.shape[-1]], tf.int64)
-        last = tf.reduce_max(ring_of)
-        return tf.while_loop(lambda ring, _: ring <= last, add, [tf.constant(0), nothing], parallel_iterations=1)[1]
+        start = tf.constant(0), tf.constant(0), tf.zeros([self.num_items, codes.shape[-1]], tf.int64)
+        return tf.while_loop(lambda ring, *_: ring < tf.size(ends), add, start, parallel_iterations=1)[-1]
 
-    def _uploads(self, ids: tf.Tensor, codes: tf.Tensor, rings: by_user.Rings) -> tuple[tf.Tensor, tf.Tensor]:
-        """The same rows of all members, masks alone where one has none: all, or those anybody has where all know."""
+    def _sent(self, ids: tf.Tensor, codes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The same rows of all members, zeros where one has none: all, or those that anybody has where all know it.
+
+        Returns:
+            int32 [rows], which they are; and the codes of each member, int32 [members, rows, d].
+        """
         rows, places = tf.range(self.num_items), ids
         if self.released is not None:
             sent = tf.math.bincount(tf.reshape(tf.maximum(ids, -1) + 1, [-1]), minlength=self.num_items + 1)[1:] > 0
             rows = tf.cast(tf.where(sent)[:, 0], tf.int32)
             places = tf.where(ids >= 0, tf.gather(tf.cumsum(tf.cast(sent, tf.int32)) - 1, tf.maximum(ids, 0)), -1)
-        masks = rings.masks(tf.stack([tf.shape(ids)[0], tf.size(rows), codes.shape[-1]]))
-        return rows, rings.uploads(by_user.scatter_to_each(masks, places, tf.cast(codes, masks.dtype)))
+        return rows, by_user.tables_of(places, codes, tf.size(rows))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +153,7 @@ class TableGradient:
             self.ids, self.values * by_user.beside(factors, self.values), self.num_items
         )
 
-    def encoded_sum(self, factors: tf.Tensor, encode: by_user.Encode) -> tf.Tensor:
+    def encoded_sum(self, factors: tf.Tensor, encode: Encode) -> tf.Tensor:
         """As `ItemGradient.encoded_sum`."""
         return self._dense().encoded_sum(factors, encode)
 
@@ -182,6 +189,6 @@ class DenseGradient:
         """As `ItemGradient.sum`."""
         return tf.tensordot(factors, self.tables, 1)
 
-    def encoded_sum(self, factors: tf.Tensor, encode: by_user.Encode) -> tf.Tensor:
+    def encoded_sum(self, factors: tf.Tensor, encode: Encode) -> tf.Tensor:
         """As `ItemGradient.encoded_sum`."""
-        return by_user.integer_sum(encode(_PART, self.tables * by_user.beside(factors, self.tables)))
+        return encode.sum(_PART, self.tables, factors, self.squares())

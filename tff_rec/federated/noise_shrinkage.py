@@ -19,7 +19,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_rec.federated.by_user import Encode
+from tff_rec.federated.encoding import Encode
 from tff_rec.federated.privacy import NoisedMeanFactory
 
 _PART = "items"

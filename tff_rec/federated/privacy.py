@@ -38,7 +38,7 @@ import tensorflow_federated as tff
 
 from tff_rec.federated import contributions
 from tff_rec.federated.aggregators import UserSumFactory
-from tff_rec.federated.by_user import Encode
+from tff_rec.federated.encoding import Encode
 
 Noise = Callable[[list[int], tf.Tensor, tf.Tensor], tf.Tensor]
 """Standard normal numbers of a shape, from a key, int32 [2], and the number of the round, from 0, int32."""

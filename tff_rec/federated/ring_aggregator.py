@@ -11,17 +11,18 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_rec.federated import by_user
-from tff_rec.federated.aggregators import FixedPoint, check_bounds, mean_of_sums, weighted_bounds
+from tff_rec.federated import encoding
+from tff_rec.federated.aggregators import check_bounds, mean_of_sums, weighted_bounds
+from tff_rec.federated.encoding import Encode, FixedPoint
 from tff_rec.federated.secret_sharing import Ring
 
 _WORD_BITS = 32
-_OUT_OF_RANGE = f"A value is out of range, or {by_user.NOT_A_NUMBER}."
+_OUT_OF_RANGE = "A value is out of range."
 
 
 @dataclasses.dataclass(frozen=True)
 class BlockRings:
-    """`by_user.Rings` as the chain makes them: a device's mask are the shares that it received less those that it sent.
+    """`encoding.Rings` as the chain makes them: a device's mask are the shares it received less those it sent.
 
     Words have 32 bits where that is enough, else 64.
 
@@ -37,7 +38,7 @@ class BlockRings:
         return tf.minimum(tf.range(users) // self.ring.group_size, last)
 
     def masks(self, shape: tf.Tensor) -> tf.Tensor:
-        """As in `by_user.Rings`; each mask is uniform, and any of a ring but all together are independent.
+        """As in `encoding.Rings`; each mask is uniform, and any of a ring but all together are independent.
 
         Raises:
             tf.errors.InvalidArgumentError: The block has fewer users than a ring needs or more than `max_users`.
@@ -60,7 +61,7 @@ class BlockRings:
             return tf.add_n(received) - tf.add_n(sent)
 
     def uploads(self, masked: tf.Tensor) -> tf.Tensor:
-        """As in `by_user.Rings`: residues modulo 2^b."""
+        """As in `encoding.Rings`: residues modulo 2^b."""
         word = _words(self.ring)[1]
         total = tf.bitcast(masked, word)
         if self.ring.modulus_bits in (_WORD_BITS, 2 * _WORD_BITS):
@@ -85,7 +86,7 @@ def block_uploads(values: tf.Tensor, ring: Ring) -> tf.Tensor:
         tf.errors.InvalidArgumentError: A value is out of range (as NaN is, once encoded), or the block has fewer users
             than a ring needs or more than `max_users`.
     """
-    return by_user.masked(_in_range(values, ring), BlockRings(ring))
+    return encoding.masked(_in_range(values, ring), BlockRings(ring))
 
 
 class RingMeanFactory(tff.aggregators.WeightedAggregationFactory):
@@ -110,11 +111,9 @@ class RingMeanFactory(tff.aggregators.WeightedAggregationFactory):
         self.most_users = ring.max_users
 
     @property
-    def encode(self) -> by_user.Encode:
-        """To integers, and to uploads of a block as `block_uploads` gives them."""
-        return by_user.Encode(
-            lambda part, values: _in_range(self._bounds[part].encode(values), self._ring), BlockRings(self._ring)
-        )
+    def encode(self) -> Encode:
+        """To integers, none out of the ring's range, and to uploads of a block as `block_uploads` gives them."""
+        return Encode(self._bounds, BlockRings(self._ring))
 
     def create(self, value_type: tff.Type, weight_type: tff.Type) -> tff.templates.AggregationProcess:
         """`value_type` and `weight_type` hold sums of uploads, as `contributions.block_sum` gives with `encode`."""

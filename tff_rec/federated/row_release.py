@@ -13,7 +13,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_rec.federated.aggregators import UserMeanFactory
-from tff_rec.federated.by_user import Encode
+from tff_rec.federated.encoding import Encode
 from tff_rec.federated.item_gradients import Released
 
 RELEASE = "release"

@@ -19,8 +19,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_rec.federated import aggregators, by_user, stages, tag_aware
-from tff_rec.federated.by_user import Encode
+from tff_rec.federated import aggregators, stages, tag_aware
+from tff_rec.federated.encoding import Encode
 from tff_rec.models.objectives import Block
 from tff_rec.models.tag_aware import TagAware
 
@@ -312,10 +312,6 @@ def _contribution(
         return parts
     # The encoding is written for parts of several users, [users, ...], and sums: here of one.
     return collections.OrderedDict(
-        (name, tf.nest.map_structure(lambda value, name=name: _encoded(encode, name, value), part))
+        (name, tf.nest.map_structure(lambda value, name=name: encode.sum(name, value[tf.newaxis]), part))
         for name, part in parts.items()
     )
-
-
-def _encoded(encode: Encode, name: str, value: tf.Tensor) -> tf.Tensor:
-    return by_user.integer_sum(encode(name, value[tf.newaxis]))

@@ -23,7 +23,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_rec.federated import adaptive_clipping, aggregators, by_user, contributions, stages
-from tff_rec.federated.by_user import Encode
+from tff_rec.federated.encoding import Encode
 from tff_rec.federated.item_gradients import RowGradient
 from tff_rec.models import layers
 from tff_rec.models.objectives import Block

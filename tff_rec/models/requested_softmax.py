@@ -64,12 +64,11 @@ class RequestedSoftmax:
         history = block["history"]
         length, mask = tf.shape(history)[1], objectives.history_mask(history)
         own = vectors[:, :length] * mask[:, :, tf.newaxis]
-        candidates = tf.linalg.matrix_transpose(vectors)
         log_weights = self._log_weights(block, rows)[:, tf.newaxis]
 
         def loss(weights: layers.Weights, seeds: tf.Tensor | None) -> tf.Tensor:
             pairs = self.pairs(tower, weights, own, mask, seeds)
-            logits = tf.matmul(pairs.queries / self.temperature, candidates) + log_weights
+            logits = tf.matmul(pairs.queries / self.temperature, vectors, transpose_b=True) + log_weights
             if self.pairs is objectives.own_items:
                 logits = tf.repeat(logits, tf.shape(pairs.positives)[1], axis=1)
             labels = tf.maximum(pairs.positives, 0)

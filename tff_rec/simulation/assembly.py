@@ -21,6 +21,7 @@ from tff_rec.federated import (
     stages,
     table_codings,
 )
+from tff_rec.federated.encoding import FixedPoint
 from tff_rec.federated.secret_sharing import Ring
 from tff_rec.models import objectives, query_towers, requested_softmax, two_tower
 from tff_rec.models.candidate_tower import CandidateTower
@@ -134,7 +135,7 @@ def aggregator(config: TwoTowerConfig, model: two_tower.TwoTower) -> aggregators
 
 
 def ring_mean(
-    training: TrainingConfig | DeviceTrainingConfig, bounds: dict[str, aggregators.FixedPoint], most_users: int
+    training: TrainingConfig | DeviceTrainingConfig, bounds: dict[str, FixedPoint], most_users: int
 ) -> ring_aggregator.RingMeanFactory:
     """The ring of the options, for sums of up to `most_users` encoded contributions."""
     limit, bits = bounds["weight"].limit, encoded_bits(training, most_users)

@@ -26,7 +26,7 @@ import portpicker
 import tensorflow_federated as tff
 
 from tff_rec.errors import InputError
-from tff_rec.federated import by_user
+from tff_rec.federated import encoding
 from tff_rec.simulation import worker_launcher
 
 _START_SECONDS = 60.0
@@ -103,10 +103,10 @@ def round_number(number: int) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if by_user.NOT_A_NUMBER not in str(error):
+        if encoding.NOT_A_NUMBER not in str(error):
             raise
         raise InputError(
-            f"Round {number}: a device's loss or update is {by_user.NOT_A_NUMBER}, training has diverged; "
+            f"Round {number}: a device's loss or update is {encoding.NOT_A_NUMBER}, training has diverged; "
             "take a smaller server learning rate."
         ) from None
 
