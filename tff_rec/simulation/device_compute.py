@@ -15,7 +15,7 @@ import tensorflow as tf
 from tff_rec.federated import contributions, stages
 from tff_rec.models import objectives, query_towers, two_tower
 
-_REPEATS = 5
+_REPEATS = 15
 
 
 @dataclasses.dataclass(frozen=True)
