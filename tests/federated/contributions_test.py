@@ -47,6 +47,20 @@ class NotANumberTest(tf.test.TestCase):
                 run(block)
 
 
+class SquaresTest(tf.test.TestCase):
+    def test_are_those_of_float64_and_no_smaller_than_the_largest(self):
+        """Also of one large value among many small ones, of which a running sum loses most."""
+        rng = np.random.default_rng(0)
+        one_large = np.full([2, 3000, 700], 1e-4, np.float32)
+        one_large[:, 0, 0] = 1.0
+        mixed = rng.standard_normal([20, 50, 7]) * 10.0 ** rng.integers(-6, 1, [20, 50, 7])
+        for values in (one_large, mixed.astype(np.float32), one_large[:, :1, :1], one_large[:0]):
+            found = by_user.squares([tf.constant(values), tf.constant(2 * values)])
+            self.assertAllClose(found, 5 * np.sum(values.astype(np.float64) ** 2, axis=(1, 2)), rtol=1e-5)
+            alone = by_user.squares([tf.constant(values)])
+            self.assertAllGreaterEqual(alone - np.square(values).max(axis=(1, 2)) * (1 - 2.0**-21), 0.0)
+
+
 class GroupingTest(cases.TwoTowerTestCase, parameterized.TestCase):
     @parameterized.named_parameters(
         ("full", cases.FULL, cases.bag, None, {"local_steps": 2, "learning_rate": 0.3}),

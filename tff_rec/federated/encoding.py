@@ -52,8 +52,8 @@ class FixedPoint:
         Args:
             values: float32 [...]; [users, ...] where there are factors.
             factors: float32 [users], not negative.
-            squares: With factors: each user's squared norm, float32 [users]. A user of whom it shows that no value is
-                beyond the bound is spared the clipping, which takes as long as all else.
+            squares: With factors: each user's squared norm, float32 [users]. Where they show that no value of anybody
+                is beyond the bound, values are spared the clipping, which takes as long as all else.
 
         Returns:
             int32 of the shape of the values, in [-limit, limit].
