@@ -58,7 +58,7 @@ class SquaresTest(tf.test.TestCase):
             found = by_user.squares([tf.constant(values), tf.constant(2 * values)])
             self.assertAllClose(found, 5 * np.sum(values.astype(np.float64) ** 2, axis=(1, 2)), rtol=1e-5)
             alone = by_user.squares([tf.constant(values)])
-            self.assertAllGreaterEqual(alone - np.square(values).max(axis=(1, 2)) * (1 - 2.0**-21), 0.0)
+            self.assertTrue(np.all(alone >= np.square(values).max(axis=(1, 2)) * (1 - 2.0**-21)))
 
 
 class GroupingTest(cases.TwoTowerTestCase, parameterized.TestCase):

@@ -38,7 +38,7 @@ class FixedPointTest(parameterized.TestCase, tf.test.TestCase):
     @given(bounds, widths, shares)
     def test_the_decoded_sum_is_the_sum_of_decoded_values(self, bound, bits, shares):
         point = FixedPoint(bound, bits)
-        integers = point.encode(tf.constant(np.array(shares) * bound, tf.float32))
+        integers = tf.cast(point.encode(tf.constant(np.array(shares) * bound, tf.float32)), tf.int64)
         each = point.decode(integers).numpy().astype(np.float64)
         self.assertAllClose(point.decode(tf.reduce_sum(integers)), each.sum(), rtol=1e-5, atol=1e-6 * bound)
         self.assertEqual(int(tf.reduce_sum(integers)), sum(int(integer) for integer in integers))
