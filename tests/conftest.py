@@ -13,12 +13,15 @@ def execution_context() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps together what shares a set-up, and drops a deprecated helper.
+    """Keeps together what shares a set-up, puts whole runs first, and drops a deprecated helper.
 
     Tests of a class with a `setUpClass` of its own go to one process, and so do those that are marked `xdist_group`:
-    what they share is made once. `test_session` is inherited from `tf.test.TestCase` and skips itself.
+    what they share is made once. `tests/simulation` and `tests/scripts` have the longest tests and go first, so that no
+    process is left alone with one of them at the end. `test_session` is inherited from `tf.test.TestCase` and skips
+    itself.
     """
     items[:] = [item for item in items if item.name != "test_session"]
+    items.sort(key=lambda item: item.path.parent, reverse=True)
     for item in items:
         owner = getattr(item, "cls", None)
         if owner is not None and "setUpClass" in vars(owner):

@@ -74,7 +74,7 @@ def noised(aggregation, expected_users):
 @functools.cache
 def two_tower(aggregation="plain"):
     """Of the seven users, two have no prediction and take no part."""
-    model = cases.model(cases.FULL)
+    model = cases.small_model(cases.FULL)
     return split_two_tower.build_split_two_tower(
         model, two_tower_local(model, 1.0), cases.sgd(), noised(aggregation, 5.0), clipping=CLIPPING
     )
@@ -97,7 +97,7 @@ def rating_data(grouping=tag_aware_cases.ALL_IN_ONE):
 
 def two_tower_sums(norm):
     """From units and a block to `contributions.block_sum`; and blocks of one user each."""
-    model = cases.model(cases.FULL)
+    model = cases.small_model(cases.FULL)
     received = contributions.ReceivedItems(cases.NUM_ITEMS, model.candidate_embeddings())
     query, local = layers.own_weights(model.query_tower), two_tower_local(model, norm)
     [blocks] = cases.clients(cases.histories(), cases.GROUPINGS["one_user_a_block"])
@@ -258,7 +258,7 @@ class RoundTest(cases.TwoTowerTestCase, parameterized.TestCase):
         process, nobody = two_tower(), [two_tower_data()[0].take(0)]
         before = start(process, [40.0, 0.2])
         after = process.next(before, nobody).state.global_model_weights.trainable
-        count = len(cases.bag().weight_specs())
+        count = len(cases.small_model(cases.FULL).query_tower.weight_specs())
         pairs = zip(after[:count], before.global_model_weights.trainable[:count], strict=True)
         noise = np.concatenate([np.ravel(new - old) for new, old in pairs])
         self.assertAllClose(noise.std(), 1.5 * 40.0 / np.sqrt(0.475) / 5.0, rtol=4 / np.sqrt(2 * noise.size))

@@ -33,15 +33,19 @@ def hand_optimizers():
 
 
 def runner(built, encode=None, **options):
-    """`block_sum` of a model as a compiled function of a block."""
+    """`block_sum` of a model as a function of a block."""
     local = tag_aware.LocalRatings(built.rating_tower, **options)
+    return lambda block: tag_aware.block_sum(
+        local, encode, own_weights(built.rating_tower), built.item_table(), dict(block)
+    )
+
+
+def compiled(run):
+    """The same as a graph, which takes longer to make than a few calls and is sooner done with many."""
     specs = {name: tf.TensorSpec([None, None], dtype) for name, dtype in (("items", tf.int32), ("ratings", tf.float32))}
-
-    @tf.function(autograph=False, input_signature=[specs | {"seed": tf.TensorSpec([None], tf.int32)}])
-    def run(block):
-        return tag_aware.block_sum(local, encode, own_weights(built.rating_tower), built.item_table(), block)
-
-    return lambda block: run(dict(block))
+    specs["seed"] = tf.TensorSpec([None], tf.int32)
+    graph = tf.function(run, autograph=False, input_signature=[specs])
+    return lambda block: graph(dict(block))
 
 
 def total(run, population, grouping):
@@ -218,7 +222,7 @@ class BlockGroupingTest(cases.TagAwareTestCase, parameterized.TestCase):
         ("encoded", SECURE.encode, {"local_steps": 2, "weighting": two_tower.equally}),
     )
     def test_sums_depend_neither_on_grouping_nor_on_padding(self, encode, options):
-        run = runner(cases.model(), encode, **options)
+        run = compiled(runner(cases.model(), encode, **options))
 
         @settings(max_examples=5, deadline=None, derandomize=True)
         @given(st.integers(0, 2**31), st.lists(st.integers(0, 8), min_size=7, max_size=7))

@@ -130,7 +130,7 @@ class TreeTest(tf.test.TestCase):
 
 
 def split(inner=None, noise=1.0, objective=cases.FULL, **options):
-    built = cases.model(objective)
+    built = cases.small_model(objective)
     local = contributions.LocalTraining(
         built.query_tower, objective, equally, query_clip_norm=0.5, item_clip_norm=0.2, loss_bound=3.0, **options
     )
@@ -164,12 +164,12 @@ class SplitTest(cases.TwoTowerTestCase, parameterized.TestCase):
         output = process.next(process.initialize(), nobody)
         self.assertTrue(np.isfinite(output.metrics["finalizer"]["loss"]))
         still = cases.trained(split(noise=0.0), [nobody])
-        self.assert_same(still, [weight.numpy() for weight in cases.model(cases.FULL).trainable_weights])
+        self.assert_same(still, [weight.numpy() for weight in cases.small_model(cases.FULL).trainable_weights])
 
     @parameterized.parameters(cases.FULL, cases.SAMPLED)
     def test_every_user_of_a_block_is_bounded(self, objective):
         """From the sums with and without a user: what the user adds is within the norms, whatever the others send."""
-        built = cases.model(objective)
+        built = cases.small_model(objective)
         local = contributions.LocalTraining(
             built.query_tower,
             objective,

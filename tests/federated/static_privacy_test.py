@@ -33,24 +33,24 @@ RAW_NAMES = ("history", "rating", "tag", "decoys", "user")
 
 
 def two_tower(objective=cases.FULL, aggregator=None, transport=split_two_tower.WHOLE_TABLE):
-    model = cases.model(objective)
+    model = cases.small_model(objective)
     return split_two_tower.build_split_two_tower(model, cases.training(model), cases.sgd(), aggregator, transport)
 
 
 def selecting(aggregator=None, transport=split_two_tower.WHOLE_TABLE):
-    model = cases.model(cases.REQUESTED)
+    model = cases.small_model(cases.REQUESTED)
     return select_two_tower.build_select_two_tower(
         model, cases.training(model), cases.sgd(), aggregator, transport, max_rows=cases.NUM_ITEMS
     )
 
 
 def rating_users(aggregator=None):
-    model = tag_aware_cases.model()
+    model = tag_aware_cases.model(hidden=0, dropout=0.0)
     return tag_aware.build_tag_aware(model, tag_aware.LocalRatings(model.rating_tower), cases.sgd(), aggregator)
 
 
 def rating_silos(aggregator=None):
-    model = tag_aware_cases.model()
+    model = tag_aware_cases.model(hidden=0, dropout=0.0)
     return silos.build_silo_tag_aware(model, silos.SiloTraining(1, 0.1), tag_aware_cases.sgd(), aggregator)
 
 
@@ -62,7 +62,7 @@ def noised(inner, noise=GAUSSIAN, adaptive=False):
 
 
 def private_two_tower(inner, noise=GAUSSIAN, clipping=None):
-    model = cases.model(cases.FULL)
+    model = cases.small_model(cases.FULL)
     local = contributions.LocalTraining(
         model.query_tower, model.objective, equally, query_clip_norm=1.0, item_clip_norm=1.0, loss_bound=1.0
     )
@@ -77,13 +77,13 @@ def private_local(model):
 
 
 def private_rating_users(inner, noise=GAUSSIAN, clipping=None):
-    model = tag_aware_cases.model()
+    model = tag_aware_cases.model(hidden=0, dropout=0.0)
     aggregator = noised(inner, noise, clipping is not None)
     return tag_aware.build_tag_aware(model, private_local(model), cases.sgd(), aggregator, clipping)
 
 
 def private_rating_silos(aggregator=None):
-    model = tag_aware_cases.model()
+    model = tag_aware_cases.model(hidden=0, dropout=0.0)
     parts = {name: privacy.Part(1.0, 1.0 / 3.0) for name in private_silos.PARTS}
     batches = private_silos.private_batches(model, private_local(model), parts, 1.0, 5.0)
     training = silos.SiloTraining(1, 0.1)
@@ -91,7 +91,7 @@ def private_rating_silos(aggregator=None):
 
 
 def unsplit():
-    model = cases.model(cases.FULL)
+    model = cases.small_model(cases.FULL)
     return unsplit_two_tower.build_unsplit_two_tower(model, cases.training(model), cases.sgd())
 
 
@@ -156,7 +156,7 @@ class BuildTest(tf.test.TestCase, parameterized.TestCase):
         self.assert_nothing_raw(built.type_signature.result)
 
     def test_unsplit_has_no_secure_form(self):
-        model = cases.model(cases.FULL)
+        model = cases.small_model(cases.FULL)
         with self.assertRaisesRegex(ValueError, "does not encode"):
             unsplit_two_tower.build_unsplit_two_tower(model, cases.training(model), cases.sgd(), SECURE)
 

@@ -24,7 +24,7 @@ SECURE = aggregators.secure_mean(query_bound=1.0, item_bound=1.0, weight_bound=8
 
 
 def process(objective=cases.REQUESTED, aggregator=None, **transport):
-    built = cases.model(objective)
+    built = cases.small_model(objective)
     return split_two_tower.build_split_two_tower(
         built, cases.training(built), cases.sgd(), aggregator, split_two_tower.Transport(**transport)
     )
@@ -79,7 +79,7 @@ class SelectTest(cases.TwoTowerTestCase, parameterized.TestCase):
             (split_two_tower.build_split_two_tower, {}),
             (select_two_tower.build_select_two_tower, {"max_rows": cases.NUM_ITEMS}),
         ):
-            built = cases.model(objective)
+            built = cases.small_model(objective)
             local = cases.training(built, local_steps=2, learning_rate=0.3)
             results.append(cases.trained(build(built, local, cases.adam(), aggregator, transport, **options), rounds))
         self.assert_same(*results)
@@ -87,7 +87,7 @@ class SelectTest(cases.TwoTowerTestCase, parameterized.TestCase):
     def test_a_client_asks_for_its_rows_alone(self):
         """Two users with history (2, 5) and (5), decoys (0, 1) and (0): items 0, 1, 2 and 5, the last one repeated."""
         objective = dataclasses.replace(cases.REQUESTED, fresh_rows=0)
-        keys = select_two_tower.build_row_keys(cases.model(objective), max_rows=6)
+        keys = select_two_tower.build_row_keys(cases.small_model(objective), max_rows=6)
         users = [np.array([2, 5], np.int32), np.array([5], np.int32)]
         (client,) = cases.datasets(users, [[[0], [1]]], objective)
         self.assertAllEqual(keys(client), [0, 1, 2, 5, 5, 5])
@@ -98,13 +98,13 @@ class SelectTest(cases.TwoTowerTestCase, parameterized.TestCase):
         vectors = tf.constant(np.arange(4 * cases.DIMENSION, dtype=np.float32).reshape(4, -1))
         received = contributions.ReceivedItems(cases.NUM_ITEMS, vectors, tf.constant([2, 5, 7, 9]))
         self.assertAllEqual(received.of(tf.constant([[9, 2], [5, -1]]))[0], vectors.numpy()[[3, 0]])
-        built = cases.model(cases.FULL)
+        built = cases.small_model(cases.FULL)
         with self.assertRaisesRegex(ValueError, "whole table"):
             block = {name: tf.constant(value) for name, value in cases.block([np.array([2, 5])], [1]).items()}
             contributions.block_sum(cases.training(built), None, dict(built.query_tower.tensors), received, block)
 
     def test_more_rows_than_allowed_are_an_error(self):
-        built = cases.model(cases.REQUESTED)
+        built = cases.small_model(cases.REQUESTED)
         select = select_two_tower.build_select_two_tower(built, cases.training(built), cases.sgd(), max_rows=2)
         with self.assertRaisesRegex(Exception, "max_rows"):
             select.next(select.initialize(), requested())
@@ -118,19 +118,19 @@ class RowReleaseTest(cases.TwoTowerTestCase, parameterized.TestCase):
     @parameterized.named_parameters(("plain", None), ("secure", SECURE))
     def test_rows_under_the_minimum_stay_as_they_are(self, aggregator):
         """The item embeddings move under SGD where enough asked; the other rows' gradients are struck and counted."""
-        built = cases.model(cases.REQUESTED)
+        built = cases.small_model(cases.REQUESTED)
         block = cases.clients(cases.histories(), cases.ALL_IN_ONE, cases.REQUESTED)[0][0]
         rows = cases.REQUESTED.rows({name: tf.constant(value) for name, value in block.items()}, cases.NUM_ITEMS)
         counts = row_release.count_requesters(rows, cases.NUM_ITEMS).numpy()
         minimum = int(np.median(counts)) + 1
         kept = counts >= minimum
         self.assertTrue(0 < kept.sum() < cases.NUM_ITEMS)
-        before = built.candidate_tower.tensors["items"].numpy()
+        items, before = len(built.query_tower.weight_specs()), built.candidate_tower.tensors["items"].numpy()
         moved = {}
         for fewest in (1, minimum):
             learning = process(aggregator=aggregator, minimum_requesters=fewest)
             output = learning.next(learning.initialize(), requested())
-            moved[fewest] = output.state.global_model_weights.trainable[4 + 2] - before
+            moved[fewest] = output.state.global_model_weights.trainable[items] - before
         self.assertAllEqual(moved[minimum][~kept], np.zeros_like(before[~kept]))
         self.assertAllClose(moved[minimum][kept], moved[1][kept], atol=1e-5)
         self.assertEqual(output.metrics["aggregator"]["dropped_rows"], np.sum(~kept & (counts > 0)))
@@ -145,7 +145,7 @@ class RowReleaseTest(cases.TwoTowerTestCase, parameterized.TestCase):
 
     def test_rings_hold_back_rows_that_few_members_asked_for(self):
         """A block's rings give the secure sums over the members of each, without the rows below the minimum."""
-        built = cases.model(cases.REQUESTED)
+        built = cases.small_model(cases.REQUESTED)
         training = dataclasses.replace(cases.training(built), query_clip_norm=1.0, item_clip_norm=0.05)
         received = contributions.ReceivedItems(cases.NUM_ITEMS, built.candidate_embeddings())
         [[block]] = cases.clients(cases.histories(), cases.ALL_IN_ONE, cases.REQUESTED)

@@ -61,6 +61,21 @@ def model(objective: objectives.Objective, query_tower: query_towers.QueryTower 
     return built
 
 
+def small_model(objective: objectives.Objective) -> two_tower.TwoTower:
+    """Both towers without any optional part: a process of them is built in two thirds of the time."""
+    generator = np.random.default_rng(6)
+    built = two_tower.TwoTower(
+        query_towers.BagQueryTower(DIMENSION, (0.0,), hidden=5, seed=3),
+        CandidateTower(NUM_ITEMS, 5, DIMENSION, stddev=0.5, seed=4),
+        generator.integers(0, 5, [NUM_ITEMS, 3]),
+        generator.uniform(0.0, 1.0, [NUM_ITEMS, 3]),
+        objective,
+    )
+    for weight in built.trainable_weights:
+        weight.assign_add(0.1 * generator.standard_normal(weight.shape).astype(np.float32))
+    return built
+
+
 def training(built: two_tower.TwoTower, **options: Any) -> contributions.LocalTraining:
     return contributions.LocalTraining(built.query_tower, built.objective, built.weighting, **options)
 

@@ -155,10 +155,7 @@ def sum_tower(encode: Encode | None, values: Mapping[str, tf.Tensor], factors: t
     """Sums factors × values over users, by name and in order: [users, ...] to [...]."""
     if encode is None:
         return collections.OrderedDict((name, tf.tensordot(factors, value, 1)) for name, value in values.items())
-    squares = by_user.squares(values.values())
-    return collections.OrderedDict(
-        (name, encode.sum("query", value, factors, squares)) for name, value in values.items()
-    )
+    return encode.sums("query", values, factors)
 
 
 def sum_items(encode: Encode | None, gradient: ItemGradient, factors: tf.Tensor) -> tf.Tensor:

@@ -1,5 +1,6 @@
 """What users do to their values before these are added to anybody's: they round them to integers, and mask them."""
 
+import collections
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Protocol
@@ -132,6 +133,18 @@ class Encode:
         point = self.points[part]
         codes = point.encode(values, factors, squares)
         return integer_sum(codes, point.limit) if self.rings is None else residue_sum(masked(codes, self.rings))
+
+    def sums(
+        self, part: str, values: Mapping[str, tf.Tensor], factors: tf.Tensor | None = None
+    ) -> collections.OrderedDict[str, tf.Tensor]:
+        """`sum` of several tensors, by name, which every user lays out in one vector: one graph encodes them all."""
+        shapes = {name: value.shape[1:] for name, value in values.items()}
+        vectors = tf.concat([tf.reshape(values[name], [-1, shapes[name].num_elements()]) for name in shapes], axis=1)
+        squares = None if factors is None else by_user.squares([vectors])
+        total = self.sum(part, vectors, factors, squares)
+        parts = tf.split(total, [shape.num_elements() for shape in shapes.values()])
+        named = zip(shapes.items(), parts, strict=True)
+        return collections.OrderedDict((name, tf.reshape(flat, shape)) for (name, shape), flat in named)
 
 
 def masked(codes: tf.Tensor, rings: Rings) -> tf.Tensor:

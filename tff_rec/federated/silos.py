@@ -311,7 +311,11 @@ def _contribution(
     if encode is None:
         return parts
     # The encoding is written for parts of several users, [users, ...], and sums: here of one.
-    return collections.OrderedDict(
-        (name, tf.nest.map_structure(lambda value, name=name: encode.sum(name, value[tf.newaxis]), part))
-        for name, part in parts.items()
-    )
+    return collections.OrderedDict((name, _encoded(encode, name, part)) for name, part in parts.items())
+
+
+def _encoded(encode: Encode, name: str, part: Any) -> Any:
+    """Of a tensor, or of tensors by name."""
+    if isinstance(part, tf.Tensor):
+        return encode.sum(name, part[tf.newaxis])
+    return encode.sums(name, {key: value[tf.newaxis] for key, value in part.items()})
