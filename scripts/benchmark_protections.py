@@ -1,8 +1,9 @@
 """Times a round per user, plain and under each protection, of the same training on the same cohort.
 
 Protections are secure sum, ring, and user-level differential privacy on a plain sum (every user clipped, noise added),
-with the file's own privacy options where it has some; not of requested rows, which noise does not hide. All run in
-turns; medians are printed. What a protection costs is its time over that of the plain round.
+with the file's own privacy options where it has some; not of requested rows, which noise does not hide. "clipped" is a
+plain round whose users are bounded as for secure sum and ring. All run in turns; medians are printed. What a protection
+costs is its time over that of the plain round.
 """
 
 import dataclasses
@@ -20,7 +21,8 @@ if TYPE_CHECKING:  # TensorFlow is imported after the options are read: `--help`
     from tff_rec.simulation.preparation import Prepared
 
 NAME = "protections"
-COLUMNS = ("", "plain", "secure sum", "ring", "private", "secure sum / plain", "ring / plain", "private / plain")
+RATIOS = ("secure sum / plain", "ring / plain", "private / plain")
+COLUMNS = ("", "plain", "clipped", "secure sum", "ring", "private", *RATIOS)
 PROTECTIONS = ("secure", "ring", "private")
 NOT_MEASURED = "–"
 CLIP_NORM = 0.5
@@ -88,7 +90,7 @@ def row(
     label = f"{name} ({config.model.tower}, {len(prepared.vocabulary):,} items × {config.model.dimension})"
     plain, protected = times["plain"], [times.get(name) for name in PROTECTIONS]
     costs = [value and value / plain for value in protected]
-    return (label, plain, *(value or NOT_MEASURED for value in (*protected, *costs)))
+    return (label, plain, times["clipped"], *(value or NOT_MEASURED for value in (*protected, *costs)))
 
 
 def configured(path: pathlib.Path, options: Options) -> configs.TwoTowerConfig:
@@ -105,7 +107,13 @@ def variants(config: configs.TwoTowerConfig) -> dict[str, configs.TwoTowerConfig
     unbounded = dataclasses.replace(config.training, aggregation="plain", query_clip_norm=None, item_clip_norm=None)
     secure = dataclasses.replace(config.training, aggregation="secure")
     ring = dataclasses.replace(config.training, aggregation="ring")
-    ways = {"plain": unbounded, "secure": secure, "ring": ring}
+    bounded = dataclasses.replace(
+        config.training,
+        aggregation="plain",
+        query_clip_norm=config.training.query_clip_norm or configs.DEFAULT_CLIP_NORM,
+        item_clip_norm=config.training.item_clip_norm or configs.DEFAULT_CLIP_NORM,
+    )
+    ways = {"plain": unbounded, "clipped": bounded, "secure": secure, "ring": ring}
     compared = {name: dataclasses.replace(none, training=way) for name, way in ways.items()}
     if config.transport.items == "rows":  # Noise does not hide who asks for what.
         return compared

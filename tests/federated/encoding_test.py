@@ -1,5 +1,7 @@
 """Rounding to integers: by half a step, within the limit, and refused where it is no number; sums are exact."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
@@ -83,19 +85,54 @@ class KnownNormsTest(tf.test.TestCase):
                 self.assertEqual(point.encode(values, factors)[7, 0], point.limit)
 
 
+def sum_of_users(limit, codes):
+    return encoding.Encode({}).added(lambda whole: tf.reduce_sum(whole, axis=0), codes, limit)
+
+
 class SumTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(0, 1, 2, 3, 500)
     def test_is_exact_at_the_ends_of_the_range(self, users):
         for limit in (2**31 - 1, 2**31 // 500, 2**31 // 500 + 1, 7):
-            total = tf.function(lambda codes, limit=limit: encoding.integer_sum(codes, limit), autograph=False)
+            total = tf.function(functools.partial(sum_of_users, limit), autograph=False)
             for code in (limit, -limit):
                 found = total(tf.constant(np.full([users, 2], code, np.int32)))
                 self.assertEqual(found.dtype, tf.int64)
                 self.assertAllEqual(found, [users * code] * 2)
 
     def test_residues_wrap(self):
-        for word in (np.uint32, np.uint64):
-            self.assertAllEqual(encoding.residue_sum(tf.constant([[np.iinfo(word).max], [3]], word)), [2])
+        """Of 32 bits and of 64: what masks the members have, words that wrap add up to the same."""
+        for word in (tf.int32, tf.int64):
+            words = tf.constant([[word.max], [3]], word)
+            self.assertAllEqual(encoding.Encode({}, _Masks(word)).sent(words) % 2**32, [(int(word.max) + 3) % 2**32])
+
+    def test_users_are_played_in_places(self):
+        """Users 0 to 2 and 3, 4 together: places have their sums, and masks are added to these."""
+        values = tf.constant([[1.0], [2.0], [3.0], [4.0], [5.0]])
+        rings = _Masks(tf.int64)
+        encode = encoding.Encode({"items": FixedPoint(7.0, 4)}, rings)
+        self.assertAllEqual(encode.place(tf.constant(5)), [0, 0, 0, 1, 1])
+        self.assertAllEqual(encode.sum("items", values), [15])
+        self.assertAllEqual(rings.masked, [[6 + rings.MASK], [9 - rings.MASK]])
+
+
+class _Masks:
+    """Two places whose masks cancel; remembers what they made."""
+
+    MASK = 2**31 - 5
+    places = 2
+
+    def __init__(self, word):
+        self.word = word
+
+    def checked(self, users):
+        return users
+
+    def masks(self, shape):
+        return tf.broadcast_to(tf.constant([[self.MASK], [-self.MASK]], self.word), shape)
+
+    def uploads(self, masked):
+        self.masked = masked
+        return tf.bitcast(masked, tf.uint32 if self.word == tf.int32 else tf.uint64)
 
 
 class NotANumberTest(tf.test.TestCase):

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from tff_rec.federated import encoding, item_gradients
 
 ITEMS, DIMENSION = 7, 3
-THOUSANDTHS = encoding.Encode({"items": encoding.FixedPoint(1e-3 * (2**17 - 1), 18)})
+LIMIT = 2**17 - 1
+THOUSANDTHS = encoding.Encode({"items": encoding.FixedPoint(1e-3 * (LIMIT - (LIMIT >> 13)), 18)})
 
 
 def table_gradient(seed, users, places, queries):
@@ -50,12 +51,12 @@ class TableGradientTest(tf.test.TestCase):
             gradient = table_gradient(seed, users, places, queries)
             slow, factors = tables(gradient), np.linspace(0.5, 2.0, users).astype(np.float32)
             total, rounded = np.tensordot(factors, slow, 1), np.rint(1e3 * factors[:, np.newaxis, np.newaxis] * slow)
-            for form in (gradient, gradient.combined(encoded=False), gradient.combined(encoded=True)):
+            for form in (gradient, gradient.combined()):
                 self.assertAllClose(form.squares(), np.sum(slow**2, axis=(1, 2)), rtol=1e-4, atol=1e-4)
                 self.assertAllClose(form.sum(tf.constant(factors)), total, rtol=1e-4, atol=1e-4)
-                encoded = form.encoded_sum(tf.constant(factors), THOUSANDTHS)
-                self.assertEqual(encoded.dtype, tf.int64)
-                self.assertAllClose(encoded, np.sum(rounded, axis=0), rtol=1e-4, atol=users)
+            encoded = gradient.combined().encoded_sum(tf.constant(factors), THOUSANDTHS)
+            self.assertEqual(encoded.dtype, tf.int64)
+            self.assertAllClose(encoded, np.sum(rounded, axis=0), rtol=1e-4, atol=users)
 
         check()
 
@@ -75,7 +76,7 @@ class RowGradientTest(tf.test.TestCase):
     def test_an_item_named_twice_is_one_row_of_the_norm(self):
         ids = tf.constant([[2, 2, -1]])
         values = tf.constant([[[1.0, 0.0], [2.0, 4.0], [9.0, 9.0]]])
-        combined = item_gradients.RowGradient(4, ids, values).combined(encoded=False)
+        combined = item_gradients.RowGradient(4, ids, values).combined()
         self.assertAllClose(combined.squares(), [3.0**2 + 4.0**2])
         self.assertAllClose(combined.sum(tf.constant([2.0])), [[0, 0], [0, 0], [6, 8], [0, 0]])
 
@@ -95,19 +96,23 @@ class RowGradientTest(tf.test.TestCase):
             known = ids if released is None else released(ids)
             expected = item_gradients.RowGradient(ITEMS, known, values).encoded_sum(factors, THOUSANDTHS)
             gradient = item_gradients.RowGradient(ITEMS, ids, values, released)
-            self.assertAllEqual(gradient.encoded_sum(factors, encode), expected)
-            self.assertEqual(rings.shape, [3, len(rows), 2])
+            found = gradient.encoded_sum(factors, encode)
+            self.assertAllEqual(found, expected)
+            self.assertContainsSubset(np.flatnonzero(np.any(found != 0, axis=1)), rows)
+            self.assertEqual(rings.shape, [2, ITEMS, 2])
 
 
 class _OneRing:
-    """Masks that cancel; remembers what shape they had."""
+    """Masks of two places that cancel; remembers what shape they had."""
 
-    def of(self, users):
-        return tf.zeros([users], tf.int32)
+    word, places = tf.int64, 2
+
+    def checked(self, users):
+        return users
 
     def masks(self, shape):
         self.shape = shape.numpy().tolist()
-        return tf.broadcast_to(tf.constant([-7, 5, 2], tf.int64)[:, tf.newaxis, tf.newaxis], shape)
+        return tf.broadcast_to(tf.constant([-7, 7], tf.int64)[:, tf.newaxis, tf.newaxis], shape)
 
     def uploads(self, masked):
         return tf.bitcast(masked, tf.uint64)

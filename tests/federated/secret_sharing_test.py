@@ -13,7 +13,15 @@ import tensorflow_federated as tff
 from hypothesis import strategies
 from scipy import stats
 
-from tff_rec.federated import aggregators, contributions, ring_aggregator, secret_sharing, split_two_tower, stages
+from tff_rec.federated import (
+    aggregators,
+    contributions,
+    encoding,
+    ring_aggregator,
+    secret_sharing,
+    split_two_tower,
+    stages,
+)
 from tff_rec.federated.encoding import FixedPoint
 from tff_rec.federated.secret_sharing import Ring
 from tff_rec.models import candidate_tower, objectives, query_towers, two_tower
@@ -190,6 +198,20 @@ class BlockTest(tf.test.TestCase):
                     part = secret_sharing.group_sum(uploads[members].astype(np.uint64), ring)
                     self.assertAllEqual(part, values[members].sum(axis=0))
 
+    def test_users_played_together_give_the_sum_of_devices(self):
+        """The integers of a block, by training's sum, by uploads of each device, and by the protocol with ChaCha20."""
+        rng = np.random.default_rng(1)
+        for users, group, shares, bits in ((3, 3, 2, 32), (23, 5, 4, 40), (40, 10, 3, 64), (25, 10, 2, 27)):
+            with self.subTest(users=users, bits=bits):
+                ring = Ring(2**15 - 1, 100, shares, group, bits)
+                values = rng.integers(-ring.value_limit, ring.value_limit, (users, 5), endpoint=True)
+                encode = encoding.Encode({"items": FixedPoint(1.0, 16)}, ring_aggregator.BlockRings(ring))
+                words = tf.cast(tf.cast(values, tf.float64) * encode.points["items"].step, tf.float32)
+                together = secret_sharing.group_sum(encode.sum("items", words).numpy().view(np.uint64)[None], ring)
+                uploads = ring_aggregator.block_uploads(tf.constant(values), ring).numpy().astype(np.uint64)
+                self.assertAllEqual(together, secret_sharing.group_sum(uploads, ring))
+                self.assertAllEqual(together, secret_sharing.ring_round(values, ring).total)
+
     def test_uploads_are_uniform(self):
         """Chi-square of the high byte of one device's uploads of a constant; with this seed p is fixed."""
         tf.random.set_seed(7)
@@ -238,8 +260,17 @@ def _block(users, seed):
 
 class ContributionsTest(tf.test.TestCase):
     def test_a_block_gives_the_bits_of_the_secure_sum(self):
-        """Rings of 3, 3 and 5; of sampled rows, which the server does not know, members send all."""
-        for objective in (objectives.FullSoftmax(), objectives.SampledSoftmax(1.0, 2)):
+        """Rings of 3, 3 and 5; of sampled rows, which the server does not know, members send all.
+
+        With 22 bits tables come rounded out of their product, and words have 32.
+        """
+        narrow = {"bits": 22, "modulus_bits": 32, "most_users": 512, "shares": 2}
+        for objective, bits, options in (
+            (objectives.FullSoftmax(), 24, {}),
+            (objectives.FullSoftmax(), 22, narrow),
+            (objectives.SampledSoftmax(1.0, 2), 24, {}),
+            (objectives.SampledSoftmax(1.0, 2), 22, narrow),
+        ):
             model = _model(objective)
             training = contributions.LocalTraining(
                 model.query_tower, objective, two_tower.by_positives, query_clip_norm=2.0, item_clip_norm=0.1
@@ -249,11 +280,13 @@ class ContributionsTest(tf.test.TestCase):
             secure, ring = (
                 contributions.block_sum(training, sums.encode, dict(model.query_tower.tensors), received, block)
                 for sums in (
-                    aggregators.secure_mean(2.0, 2.0, 8.0),
-                    ring_aggregator.ring_mean(2.0, 2.0, 8.0, group_size=3),
+                    aggregators.secure_mean(2.0, 2.0, 8.0, bits=bits),
+                    ring_aggregator.ring_mean(2.0, 2.0, 8.0, group_size=3, **options),
                 )
             )
             self.assertGreater(np.count_nonzero(secure["items"]), ITEMS)
+            if options:  # Words of 32 bits, unsigned, of which the server takes the nearest to 0.
+                ring = tf.nest.map_structure(lambda part: tf.cast(tf.cast(part, tf.int32), tf.int64), ring)
             tf.nest.map_structure(self.assertAllEqual, ring, secure)
 
 

@@ -17,7 +17,7 @@ _SPEC = importlib.util.spec_from_file_location(
 _MODULE = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(_MODULE)
 
-AGGREGATIONS = {"plain": "plain", "secure": "secure", "ring": "ring", "private": "plain"}
+AGGREGATIONS = {"plain": "plain", "clipped": "plain", "secure": "secure", "ring": "ring", "private": "plain"}
 CONFIG = """
 [data]
 source = "synthetic"
@@ -44,16 +44,17 @@ class BenchmarkProtectionsTest(absltest.TestCase):
         self.assertLen(result.stdout.splitlines(), 1)
         times = json.loads(result.stdout)
         self.assertCountEqual(times, ["rows"])
-        self.assertCountEqual(times["rows"], ["plain", "secure", "ring"])
+        self.assertCountEqual(times["rows"], ["plain", "clipped", "secure", "ring"])
         self.assertGreater(min(times["rows"].values()), 0)
 
     def test_a_table_is_compared_with_noise_too(self):
         ways = _MODULE.variants(TwoTowerConfig(training=TrainingConfig(aggregation="secure", query_clip_norm=2.0)))
         self.assertEqual({name: way.training.aggregation for name, way in ways.items()}, AGGREGATIONS)
         self.assertEqual([name for name, way in ways.items() if way.privacy.central], ["private"])
-        self.assertEqual(
-            (ways["plain"].training.query_clip_norm, ways["private"].training.query_clip_norm), (None, 2.0)
-        )
+        norms = {name: (way.training.query_clip_norm, way.training.item_clip_norm) for name, way in ways.items()}
+        self.assertEqual(norms["plain"], (None, None))
+        self.assertEqual(norms["clipped"], (2.0, 10.0))
+        self.assertEqual(norms["private"], (2.0, 0.5))
 
     def test_files_of_one_name_are_not_taken_for_one(self):
         with tempfile.TemporaryDirectory() as folder:

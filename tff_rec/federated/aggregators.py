@@ -111,8 +111,8 @@ class SecureMeanFactory(tff.aggregators.WeightedAggregationFactory):
         return _decoded_sums(secure_sum, value_type, weight_type, decode)
 
     def rounding_error(self, name: str) -> float:
-        """Half a step."""
-        return self._bounds[name].step / 2
+        """As of the part's encoding."""
+        return self._bounds[name].rounding_error
 
 
 def secure_mean(

@@ -45,19 +45,6 @@ def scatter_to_each(tables: tf.Tensor, rows: tf.Tensor, values: tf.Tensor) -> tf
     return tf.tensor_scatter_nd_add(tables, places, tf.gather_nd(values, named))
 
 
-def tables_of(rows: tf.Tensor, values: tf.Tensor, num_rows: tf.Tensor) -> tf.Tensor:
-    """A table a user with the values, [users, r, d], in their rows, [users, r]: [users, num_rows, d], else zeros.
-
-    Negative rows are ignored.
-    """
-    users, dimension = tf.shape(rows)[0], values.shape[-1]
-    places = tf.where(rows >= 0, rows + num_rows * tf.range(users)[:, tf.newaxis], -1)
-    total = tf.math.unsorted_segment_sum(
-        tf.reshape(values, [-1, dimension]), tf.reshape(places, [-1]), users * num_rows
-    )
-    return tf.reshape(total, [users, num_rows, dimension])
-
-
 def combine_rows(rows: tf.Tensor, gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Adds up the gradients of an item that one user named several times, so that norms and rounding see one row.
 

@@ -304,7 +304,7 @@ def _sum_items(
     factors = (weights if leaves.query_per_user else tf.ones_like(weights)) / unit
     scale = tf.ones_like(weights)
     if training.item_clip_norm is not None or encode is not None:
-        gradient = gradient.combined(encoded=encode is not None)
+        gradient = gradient.combined()
     if training.item_clip_norm is not None:
         scale = by_user.clip_scale(gradient.squares() * tf.square(factors), training.item_clip_norm * weights)
         factors *= scale

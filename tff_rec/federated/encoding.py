@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+import numpy as np
 import tensorflow as tf
 
 from tff_rec.federated import by_user
@@ -12,7 +13,9 @@ from tff_rec.federated import by_user
 NOT_A_NUMBER = "not a number"
 """What errors say of a value that cannot be encoded."""
 _FLOAT32_BITS = 24
-_ROOM = 17  # Float32 multiplies and takes roots with an error of 2^-24; the room for it is a part of 2^-17.
+_ROOM = 13  # Float32 multiplies and takes roots with an error of 2^-24, norms add up: the room for it is 2^-13.
+_SHIFT = 3.0 * 2**22
+_SHIFT_BITS = np.float32(_SHIFT).view(np.int32).item()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +46,11 @@ class FixedPoint:
         """Distance of neighbouring values. The bound's integer leaves room below the limit for float32's errors."""
         return self.bound / (self.limit - self._room)
 
+    @property
+    def rounding_error(self) -> float:
+        """Most that a value within the bound is changed: half a step, and where two are added (`table_codes`) one."""
+        return self.step
+
     def encode(
         self, values: tf.Tensor, factors: tf.Tensor | None = None, squares: tf.Tensor | None = None
     ) -> tf.Tensor:
@@ -62,29 +70,50 @@ class FixedPoint:
         Raises:
             tf.errors.InvalidArgumentError: A value is not a number.
         """
-        exact = tf.float32 if self.bits <= _FLOAT32_BITS else tf.float64
-        scale = tf.constant(1.0 / self.step, exact)
+        scale = tf.constant(1.0 / self.step, self._exact)
         if factors is not None:
-            scale = by_user.beside(tf.cast(factors, exact) * scale, values)
+            scale = by_user.beside(tf.cast(factors, self._exact) * scale, values)
+        scaled = tf.cast(values, self._exact) * scale
+        if squares is None or factors is None:
+            return self.rounded(scaled)
+        return tf.cond(
+            self.fits(squares, factors, self.limit),
+            lambda: tf.cast(tf.round(scaled), tf.int32),
+            lambda: self.rounded(scaled),
+        )
 
-        def rounded() -> tf.Tensor:
-            return tf.cast(tf.round(tf.cast(values, exact) * scale), tf.int32)
+    def rounded(self, scaled: tf.Tensor) -> tf.Tensor:
+        """Rounds what is in units of a step, and clips it; otherwise as `encode`."""
+        limit = tf.constant(self.limit, self._exact)
+        inside = tf.raw_ops.ClipByValue(  # In one pass.
+            t=tf.cast(scaled, self._exact), clip_value_min=-limit, clip_value_max=limit
+        )
+        return _numbers(tf.cast(tf.round(inside), tf.int32))
 
-        def clipped() -> tf.Tensor:
-            limit = tf.constant(self.limit, exact)
-            scaled = tf.cast(values, exact) * scale
-            inside = tf.raw_ops.ClipByValue(t=scaled, clip_value_min=-limit, clip_value_max=limit)  # In one pass.
-            return _numbers(tf.cast(tf.round(inside), tf.int32))
+    def fits(self, squares: tf.Tensor, factors: tf.Tensor, most: int) -> tf.Tensor:
+        """Whether norms show that no integer of anybody, factors × values, is beyond `most`: bool [].
 
-        if squares is None:
-            return clipped()
-        largest = tf.sqrt(tf.cast(squares, exact)) * tf.reshape(scale, [-1])
-        most = tf.constant(self.limit - self._room // 2 + 0.25, exact)
-        return tf.cond(tf.reduce_all(largest <= most), rounded, clipped)
+        It is false where a norm is not a number.
+        """
+        largest = tf.sqrt(tf.cast(squares, self._exact)) * tf.cast(factors, self._exact) / self.step
+        return tf.reduce_all(largest <= tf.constant(most - (most >> _ROOM) // 2 + 0.25, self._exact))
+
+    @property
+    def shift(self) -> tuple[float, int] | None:
+        """What rounds a float32 that fits, in units of a step, by being added, and what it adds to its bits.
+
+        It moves the number to where neighbours are 1 apart: the bits of the sum, taken for an int32, are those of the
+        shift and the integer. None where the integers are too wide for that.
+        """
+        return (_SHIFT, _SHIFT_BITS) if self.bits < _FLOAT32_BITS else None
 
     def decode(self, value: tf.Tensor) -> tf.Tensor:
         """A sum of encoded values, int64, to float32."""
         return tf.cast(tf.cast(value, tf.float64) * self.step, tf.float32)
+
+    @property
+    def _exact(self) -> tf.DType:
+        return tf.float32 if self.bits <= _FLOAT32_BITS else tf.float64
 
     @property
     def _room(self) -> int:
@@ -97,12 +126,30 @@ class Rings(Protocol):
     The first users of a block are its first ring, the next its second, and so on.
     """
 
+    @property
+    def word(self) -> tf.DType:
+        """Signed integers of the width of a share, which may wrap: int32 or int64."""
+        ...
+
+    @property
+    def places(self) -> int:
+        """In how many places a block's users are played.
+
+        Of uploads the server uses their sum alone. So those of users at one place are added before they are made: their
+        integers are, and the shares that they send and receive, whose sums are as uniform as each is.
+        """
+        ...
+
     def of(self, users: tf.Tensor) -> tf.Tensor:
         """From a number of users, int32 [], to the ring of each: int32 [users], from 0."""
         ...
 
+    def checked(self, users: tf.Tensor) -> tf.Tensor:
+        """A block's number of users, int32 []; raises InvalidArgumentError where that makes no rings."""
+        ...
+
     def masks(self, shape: tf.Tensor) -> tf.Tensor:
-        """Signed integers of a shape, int32 [rank], users first, to add to theirs."""
+        """Words of a shape, int32 [rank], the members of a ring or of a block of them first, to add to theirs."""
         ...
 
     def uploads(self, masked: tf.Tensor) -> tf.Tensor:
@@ -132,7 +179,54 @@ class Encode:
         """
         point = self.points[part]
         codes = point.encode(values, factors, squares)
-        return integer_sum(codes, point.limit) if self.rings is None else residue_sum(masked(codes, self.rings))
+        place = self.place(tf.shape(codes)[0])
+        return self.sent(
+            self.added(lambda whole: tf.math.unsorted_segment_sum(whole, place, self.places), codes, point.limit)
+        )
+
+    @property
+    def places(self) -> int:
+        """As in `Rings`; one without."""
+        return 1 if self.rings is None else self.rings.places
+
+    @property
+    def word(self) -> tf.DType:
+        """Of sums over users at one place."""
+        return tf.int64 if self.rings is None else self.rings.word
+
+    def first_at_place(self, users: tf.Tensor) -> tf.Tensor:
+        """From a number of users, int32 [], to the first of those at each place, in order, and the end: int32."""
+        users = users if self.rings is None else self.rings.checked(users)
+        return -(-tf.range(self.places + 1) * users // self.places)
+
+    def place(self, users: tf.Tensor) -> tf.Tensor:
+        """From a number of users, int32 [], to the place of each: int32 [users]."""
+        return tf.searchsorted(self.first_at_place(users)[1:], tf.range(users), side="right")
+
+    def added(self, total: Callable[[tf.Tensor], tf.Tensor], codes: tf.Tensor, limit: int) -> tf.Tensor:
+        """Sums of codes as `exactly` takes them, exact, or modulo 2^b where there are rings: of `word`."""
+        return exactly(total, codes, limit) if self.rings is None else total(tf.cast(codes, self.word))
+
+    def by_item(self, ids: tf.Tensor, codes: tf.Tensor, num_items: int, limit: int) -> tf.Tensor:
+        """Sums of codes of items, each once a user: `word` [places, num_items, d].
+
+        Args:
+            ids: int32 [users, n], whose codes they are; negative for none.
+            codes: int32 [users, n, d].
+            num_items: Size of the catalogue.
+            limit: Largest magnitude of a code.
+        """
+        first_row = num_items * self.place(tf.shape(ids)[0])[:, tf.newaxis]
+        rows, num_rows = tf.where(ids >= 0, ids + first_row, -1), num_items * self.places
+        words = self.added(lambda whole: by_user.scatter_sum(rows, whole, num_rows), codes, limit)
+        return tf.reshape(words, [self.places, num_items, codes.shape[-1]])
+
+    def sent(self, words: tf.Tensor) -> tf.Tensor:
+        """What the server has of sums over users at each place, [places, ...]: int64 [...], with rings residues."""
+        if self.rings is None:
+            return words[0]
+        total = tf.reduce_sum(uploads(words, self.rings), axis=0)
+        return tf.bitcast(total, tf.int64) if total.dtype.size == tf.int64.size else tf.cast(total, tf.int64)
 
     def sums(
         self, part: str, values: Mapping[str, tf.Tensor], factors: tf.Tensor | None = None
@@ -147,21 +241,9 @@ class Encode:
         return collections.OrderedDict((name, tf.reshape(flat, shape)) for (name, shape), flat in named)
 
 
-def masked(codes: tf.Tensor, rings: Rings) -> tf.Tensor:
-    """Uploads of users whose integers all have the same entries: signed to unsigned, [users, ...]."""
-    masks = rings.masks(tf.shape(codes))
-    return rings.uploads(tf.cast(codes, masks.dtype) + masks)
-
-
-def residue_sum(uploads: tf.Tensor) -> tf.Tensor:
-    """Sums uploads over users, which may wrap: unsigned [users, ...] → int64 [...], residues."""
-    total = tf.reduce_sum(uploads, axis=0)
-    return tf.bitcast(total, tf.int64) if total.dtype.size == tf.int64.size else tf.cast(total, tf.int64)
-
-
-def integer_sum(codes: tf.Tensor, limit: int) -> tf.Tensor:
-    """Sums integers of magnitudes up to `limit` over users, exactly: int32 [users, ...] → int64 [...]."""
-    return exactly(lambda integers: tf.reduce_sum(integers, axis=0), codes, limit)
+def uploads(words: tf.Tensor, rings: Rings) -> tf.Tensor:
+    """What members of rings upload: from their own words, [members, ...], which mean the same for all; unsigned."""
+    return rings.uploads(words + rings.masks(tf.shape(words)))
 
 
 def exactly(total: Callable[[tf.Tensor], tf.Tensor], codes: tf.Tensor, limit: int) -> tf.Tensor:

@@ -1,7 +1,10 @@
 """The ring of `secret_sharing` as an aggregation factory, for any process that sums blocks of users.
 
-In simulation the rings lie within blocks, one process plays all devices, and masks come from TensorFlow's Philox
-generator, which is uniform but keeps no secrets: the arithmetic of the chain, with no cryptography in it.
+In simulation one process plays all devices, and masks come from TensorFlow's Philox generator, which is uniform but
+keeps no secrets: the arithmetic of the chain, with no cryptography in it. Rings lie within blocks. What devices upload
+is used in sum alone, so in training they are played together, in as few places as there are shares: what those at a
+place share is the sum of their integers, and what they send on a sum of uniform words, which is uniform. The sum
+of all uploads, modulo 2^b, is the same as that of `block_uploads`, where each device is played by itself (a test).
 """
 
 import collections
@@ -32,37 +35,43 @@ class BlockRings:
 
     ring: Ring
 
+    @property
+    def word(self) -> tf.DType:
+        """As in `encoding.Rings`."""
+        return tf.int32 if self.ring.modulus_bits <= _WORD_BITS else tf.int64
+
     def of(self, users: tf.Tensor) -> tf.Tensor:
         """The ring of each user, as `Ring.groups` makes them: int32 [users]."""
         last = tf.maximum(users // self.ring.group_size, 1) - 1
         return tf.minimum(tf.range(users) // self.ring.group_size, last)
 
-    def masks(self, shape: tf.Tensor) -> tf.Tensor:
-        """As in `encoding.Rings`; each mask is uniform, and any of a ring but all together are independent.
+    @property
+    def places(self) -> int:
+        """As in `encoding.Rings`: as few as a chain of so many shares can have."""
+        return self.ring.shares
 
-        Raises:
-            tf.errors.InvalidArgumentError: The block has fewer users than a ring needs or more than `max_users`.
-        """
-        users, word = shape[0], _words(self.ring)[0]
+    def checked(self, users: tf.Tensor) -> tf.Tensor:
+        """As in `encoding.Rings`: a block has the users of a ring or more, and no more than `max_users`."""
+        fewest, most = self.ring.fewest, self.ring.max_users
         checks = [
-            tf.debugging.assert_greater_equal(
-                users, self.ring.fewest, f"A block needs {self.ring.fewest} users to form a ring."
-            ),
-            tf.debugging.assert_less_equal(
-                users, self.ring.max_users, f"A block has at most {self.ring.max_users} users."
-            ),
+            tf.debugging.assert_greater_equal(users, fewest, f"A block needs {fewest} users to form a ring."),
+            tf.debugging.assert_less_equal(users, most, f"A block has at most {most} users."),
         ]
+        with tf.control_dependencies(checks):
+            return tf.identity(users)
+
+    def masks(self, shape: tf.Tensor) -> tf.Tensor:
+        """As in `encoding.Rings`; each mask is uniform, and any of a ring but all together are independent."""
         sent, received = [], []
         for distance in range(1, self.ring.shares):
             seed = tf.random.uniform([2], maxval=tf.int64.max, dtype=tf.int64)
-            sent.append(tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=word))
-            received.append(tf.gather(sent[-1], self._predecessors(users, distance)))
-        with tf.control_dependencies(checks):
-            return tf.add_n(received) - tf.add_n(sent)
+            sent.append(tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=self.word))
+            received.append(tf.gather(sent[-1], self._predecessors(shape[0], distance)))
+        return tf.add_n(received) - tf.add_n(sent)
 
     def uploads(self, masked: tf.Tensor) -> tf.Tensor:
         """As in `encoding.Rings`: residues modulo 2^b."""
-        word = _words(self.ring)[1]
+        word = tf.uint32 if self.word == tf.int32 else tf.uint64
         total = tf.bitcast(masked, word)
         if self.ring.modulus_bits in (_WORD_BITS, 2 * _WORD_BITS):
             return total
@@ -86,16 +95,17 @@ def block_uploads(values: tf.Tensor, ring: Ring) -> tf.Tensor:
         tf.errors.InvalidArgumentError: A value is out of range (as NaN is, once encoded), or the block has fewer users
             than a ring needs or more than `max_users`.
     """
-    return encoding.masked(_in_range(values, ring), BlockRings(ring))
+    rings = BlockRings(ring)
+    with tf.control_dependencies([rings.checked(tf.shape(values)[0])]):
+        return encoding.uploads(tf.cast(_in_range(values, ring), rings.word), rings)
 
 
 class RingMeanFactory(tff.aggregators.WeightedAggregationFactory):
     """A weighted mean over users through rings of devices; a drop-in for `aggregators.SecureMeanFactory`.
 
-    In simulation the rings lie within blocks: `encode` turns the users' contributions into their uploads, and the sum
-    over the block, which `contributions.block_sum` takes, is what the server gets by adding them. No user of the
-    simulation drops out. All members of a ring send the same rows of items, zeros where they have none; else masks
-    would land on different items and not cancel (`item_gradients.RowGradient`).
+    `encode` turns the users' contributions into uploads, and the sum over the block, which `contributions.block_sum`
+    takes, is what the server gets by adding them. No user of the simulation drops out. All members of a ring send the
+    same rows of items, zeros where they have none; else masks would land on different items and not cancel.
 
     Args:
         bounds: Encoding of `query`, `items`, `loss` and `weight`. The bounds hold after weighting.
@@ -112,7 +122,7 @@ class RingMeanFactory(tff.aggregators.WeightedAggregationFactory):
 
     @property
     def encode(self) -> Encode:
-        """To integers, none out of the ring's range, and to uploads of a block as `block_uploads` gives them."""
+        """To integers, none out of the ring's range, and to uploads."""
         return Encode(self._bounds, BlockRings(self._ring))
 
     def create(self, value_type: tff.Type, weight_type: tff.Type) -> tff.templates.AggregationProcess:
@@ -120,8 +130,8 @@ class RingMeanFactory(tff.aggregators.WeightedAggregationFactory):
         return mean_of_sums(self.create_sum(value_type, weight_type))
 
     def rounding_error(self, name: str) -> float:
-        """Half a step."""
-        return self._bounds[name].step / 2
+        """As of the part's encoding."""
+        return self._bounds[name].rounding_error
 
     def create_sum(self, value_type: tff.Type, weight_type: tff.Type) -> tff.templates.AggregationProcess:
         """As in `aggregators.UserSumFactory`; types as in `create`."""
@@ -199,11 +209,6 @@ def _in_range(values: tf.Tensor, ring: Ring) -> tf.Tensor:
     ]
     with tf.control_dependencies(checks):
         return tf.identity(values)
-
-
-def _words(ring: Ring) -> tuple[tf.DType, tf.DType]:
-    """Signed and unsigned integers of a share."""
-    return (tf.int32, tf.uint32) if ring.modulus_bits <= _WORD_BITS else (tf.int64, tf.uint64)
 
 
 def _centred(total: tf.Tensor, ring: Ring) -> tf.Tensor:

@@ -10,8 +10,9 @@ server, all its s-1 predecessors and all its s-1 successors put together what th
 
 What is simulated: one process plays all devices and the server. There is no network, no key agreement, and no
 encryption of the shares on their way, which real devices need, as their messages pass through the server. `ring_round`
-draws shares from ChaCha20 under keys of the operating system. Inside TFF, `ring_aggregator` computes the same uploads
-with masks from TensorFlow's Philox generator, which is uniform but keeps no secrets.
+draws shares from ChaCha20 under keys of the operating system. Inside TFF, `ring_aggregator` adds uploads of the same
+integers with masks from TensorFlow's Philox generator, which is uniform but keeps no secrets, and plays many devices
+together.
 """
 
 import dataclasses

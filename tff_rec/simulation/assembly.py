@@ -26,15 +26,13 @@ from tff_rec.federated.secret_sharing import Ring
 from tff_rec.models import objectives, query_towers, requested_softmax, two_tower
 from tff_rec.models.candidate_tower import CandidateTower
 from tff_rec.simulation import privacy_assembly
-from tff_rec.simulation.config import ModelConfig, TrainingConfig, TwoTowerConfig
+from tff_rec.simulation.config import DEFAULT_CLIP_NORM, ModelConfig, TrainingConfig, TwoTowerConfig
 from tff_rec.simulation.privacy_ledger import Ledger
 from tff_rec.simulation.rating_config import DeviceTrainingConfig, ServerConfig
 
 CODINGS = {coding.name: coding for coding in (table_codings.FLOAT32, table_codings.FLOAT16, table_codings.INT8)}
 _SHORT_WORD = 32
 _LOSS_BOUND = 100.0
-_DEFAULT_CLIP_NORM = 10.0
-_OWN_TABLE_NUMBERS = 16_000_000
 
 
 def build_model(
@@ -83,7 +81,9 @@ def build_process(
         return split_two_tower.build_split_two_tower(model, *parts, transport, clipping)
     # A TFF client asks for the rows of all its users together, at most the whole table.
     per_user = (config.model.max_length + 1) * (1 + config.transport.decoys) + config.transport.fresh_rows
-    users = math.ceil(config.training.clients_per_round / config.training.tff_clients) + users_per_block(config, model)
+    users = math.ceil(config.training.clients_per_round / config.training.tff_clients) + users_per_block(
+        config.training
+    )
     max_rows = min(model.candidate_tower.num_items, users * per_user)
     return select_two_tower.build_select_two_tower(model, *parts, transport, max_rows=max_rows)
 
@@ -110,8 +110,7 @@ def _sent_norms(config: TwoTowerConfig) -> tuple[float | None, float | None]:
     training = config.training
     query_clip, item_clip = training.query_clip_norm, training.item_clip_norm
     if training.aggregation != "plain":
-        # Integers need a range: a norm that training stays under unless the options say otherwise.
-        query_clip, item_clip = query_clip or _DEFAULT_CLIP_NORM, item_clip or _DEFAULT_CLIP_NORM
+        query_clip, item_clip = query_clip or DEFAULT_CLIP_NORM, item_clip or DEFAULT_CLIP_NORM
     return privacy_assembly.sent_norm(config.privacy, query_clip), privacy_assembly.sent_norm(config.privacy, item_clip)
 
 
@@ -159,23 +158,12 @@ def as_datasets(blocks: Sequence[clients.Block], num_clients: int) -> list[tf.da
     return [functools.reduce(tf.data.Dataset.concatenate, hand) for hand in singles]
 
 
-def users_per_block(config: TwoTowerConfig, model: two_tower.TwoTower) -> int:
-    """Users that are computed at once: fewer where each needs an item table of its own, to bound memory.
-
-    A block of a ring has at least the users of one.
-    """
-    training, users = config.training, config.training.users_per_block
-    if training.aggregation != "plain" and isinstance(model.objective, objectives.FullSoftmax):
-        numbers = model.candidate_tower.num_items * config.model.dimension
-        users = max(1, min(users, _OWN_TABLE_NUMBERS // numbers))
-    return with_room_for_rings(training, users)
-
-
-def with_room_for_rings(training: TrainingConfig | DeviceTrainingConfig, users: int) -> int:
-    """Users of a block, or as many as rings need.
+def users_per_block(training: TrainingConfig | DeviceTrainingConfig) -> int:
+    """Users that are computed at once, or as many as rings need.
 
     Blocks are of like size: with up to twice the users of a ring allowed, none falls below a ring.
     """
+    users = training.users_per_block
     return users if training.aggregation != "ring" else max(users, 2 * training.ring_size)
 
 

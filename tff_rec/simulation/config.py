@@ -16,6 +16,8 @@ from tff_rec.simulation.option_checks import check_positive_numbers, check_rates
 from tff_rec.simulation.toml_file import read_toml
 
 CONFIG_FILE = "config.toml"
+DEFAULT_CLIP_NORM = 10.0
+"""Of parts that become integers, which need a range: training stays under it unless the options say otherwise."""
 _LARGEST_SEED = 2**31 - 1
 
 Run = TypeVar("Run", bound="RunConfig")

@@ -225,7 +225,7 @@ def _blocks_of(
     blocks = ratings.rating_blocks(
         prepared.store,
         cohort,
-        users_per_block=assembly.with_room_for_rings(config.training, config.training.users_per_block),
+        users_per_block=assembly.users_per_block(config.training),
         max_ratings=config.training.max_ratings,
         seed=config.seed,
         round_number=number,

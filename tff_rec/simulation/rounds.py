@@ -150,7 +150,6 @@ def block_source(
     config: TwoTowerConfig, prepared: Prepared, model: TwoTower
 ) -> Callable[[np.ndarray, int], list[clients.Block]]:
     """From a cohort and a round to the blocks that the devices train on."""
-    users_per_block = assembly.users_per_block(config, model)
     decoys_of = None
     if requested_softmax.DECOYS in model.objective.block_keys:
         decoys_of = decoys.decoys_of_rounds(
@@ -162,7 +161,7 @@ def block_source(
             prepared.store,
             cohort,
             max_length=config.model.max_length + 1,
-            users_per_block=users_per_block,
+            users_per_block=assembly.users_per_block(config.training),
             random_window=config.training.random_window,
             shuffle_ties=config.training.shuffle_ties,
             seed=config.seed,
