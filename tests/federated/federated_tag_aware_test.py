@@ -103,7 +103,7 @@ class HandTest(tf.test.TestCase):
 
     def test_secure_is_plain_within_quantisation(self):
         """A user's value is at most half a step away: over 5 ratings and by rate 2 and features' 2 + 1, 18/10 of it."""
-        aggregator = aggregators.secure_mean(8.0, 8.0, 2.0, bits=20)
+        aggregator = aggregators.secure_mean(9.0, 9.0, 2.0, bits=20)
         step = 32.0 * 2.0 / (2**19 - 1)
         secure = self._round(aggregator)
         self._assert_round(secure, tolerance=1.8 * step)

@@ -89,7 +89,7 @@ class NoiseTest(parameterized.TestCase, tf.test.TestCase):
     def test_rounding_is_added_to_the_clip_norm(self):
         bounds = aggregators.weighted_bounds(0.5, 2.0, 1.0, 3.0, bits=8)
         factory = noised(inner=aggregators.SecureMeanFactory(bounds))
-        expected = 1.5 * (2.0 + np.sqrt(WIDTH) * bounds["items"].step / 2) / np.sqrt(0.4)
+        expected = 1.5 * (2.0 + np.sqrt(WIDTH) * bounds["items"].step) / np.sqrt(0.4)
         self.assertAllClose(factory.standard_deviation("items", WIDTH), expected)
 
     def test_refuses(self):
