@@ -44,29 +44,26 @@ def attention(dropout: float = 0.0) -> query_towers.QueryTower:
 
 def model(objective: objectives.Objective, query_tower: query_towers.QueryTower | None = None) -> two_tower.TwoTower:
     """Both towers with every optional part, weights far from zero; item vectors have length 1 if queries do."""
-    generator = np.random.default_rng(5)
     query_tower = query_tower or bag()
     candidate_tower = CandidateTower(
         NUM_ITEMS, 5, DIMENSION, expansion=2, hidden=3, se_ratio=2, unit_norm=query_tower.unit_norm, stddev=0.5, seed=4
     )
-    built = two_tower.TwoTower(
-        query_tower,
-        candidate_tower,
-        generator.integers(0, 5, [NUM_ITEMS, 3]),
-        generator.uniform(0.0, 1.0, [NUM_ITEMS, 3]),
-        objective,
-    )
-    for weight in built.trainable_weights:
-        weight.assign_add(0.1 * generator.standard_normal(weight.shape).astype(np.float32))
-    return built
+    return _with_random_weights(5, query_tower, candidate_tower, objective)
 
 
 def small_model(objective: objectives.Objective) -> two_tower.TwoTower:
     """Both towers without any optional part: a process of them is built in two thirds of the time."""
-    generator = np.random.default_rng(6)
+    query_tower = query_towers.BagQueryTower(DIMENSION, (0.0,), hidden=5, seed=3)
+    return _with_random_weights(6, query_tower, CandidateTower(NUM_ITEMS, 5, DIMENSION, stddev=0.5, seed=4), objective)
+
+
+def _with_random_weights(
+    seed: int, query_tower: query_towers.QueryTower, candidate_tower: CandidateTower, objective: objectives.Objective
+) -> two_tower.TwoTower:
+    generator = np.random.default_rng(seed)
     built = two_tower.TwoTower(
-        query_towers.BagQueryTower(DIMENSION, (0.0,), hidden=5, seed=3),
-        CandidateTower(NUM_ITEMS, 5, DIMENSION, stddev=0.5, seed=4),
+        query_tower,
+        candidate_tower,
         generator.integers(0, 5, [NUM_ITEMS, 3]),
         generator.uniform(0.0, 1.0, [NUM_ITEMS, 3]),
         objective,
