@@ -54,14 +54,16 @@ def sum_of_codes(tables, point, rings=None, fit=True):
 class SumOfCodesTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.product(form=list(FORMS), bits=[16, 22, 23, 24, 32], fit=[True, False])
     def test_whole_numbers_are_summed_exactly(self, form, bits, fit):
-        """All at once, and by few users and few items; 24 bits and more, and what may not fit, take the slow way."""
+        """All at once, and by few users and few items, in one sum and several; 24 bits and more, and what may not fit,
+        take the slow way."""
         rings = WIDE if form == "ring" and bits > 22 else FORMS[form]
 
         @settings(max_examples=8, deadline=None, derandomize=True)
-        @given(st.integers(0, 2**31), st.integers(3, 30), st.sampled_from([(64, 1000), (4, 24), (5, 1)]))
+        @given(st.integers(0, 2**31), st.integers(3, 30), st.sampled_from([(64, 1000, 256), (4, 24, 8), (5, 1, 7)]))
         def check(seed, users, most):
             tables = random_tables(seed, users, 60.0, whole=True)
-            with mock.patch.object(table_codes, "_USERS", most[0]), mock.patch.object(table_codes, "_NUMBERS", most[1]):
+            limits = dict(zip(("_USERS", "_NUMBERS", "_USERS_OF_A_SUM"), most, strict=True))
+            with mock.patch.multiple(table_codes, **limits):
                 found = sum_of_codes(tables, FixedPoint(1.0, bits), rings, fit)
             self.assertAllEqual(found, own_tables(tables).sum(axis=0))
 

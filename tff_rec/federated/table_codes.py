@@ -14,7 +14,8 @@ import tensorflow as tf
 from tff_rec.federated import by_user
 from tff_rec.federated.encoding import Encode, FixedPoint
 
-_USERS, _NUMBERS = 64, 1_400_000  # Most that are made at once.
+_USERS, _NUMBERS = 16, 500_000  # Most that are made at once.
+_USERS_OF_A_SUM = 256  # Of so many the integers, which have up to 24 bits, add up to no more than int32 holds.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,55 +66,78 @@ def sum_of_codes(tables: Tables, point: FixedPoint, encode: Encode, fit: tf.Tens
     shift = point.shift
 
     def clipped() -> tf.Tensor:
-        return _over_parts(tables, encode, lambda part: _sum_of_clipped(part, point))
+        return _sum_of_clipped(tables, point, encode)
 
     if shift is None:
         return encode.sent(clipped())
 
     def shifted() -> tf.Tensor:
-        products = _over_parts(tables, encode, lambda part: _sum_of_products(part, *shift))
         rows = tf.cast(tf.round(tables.rows), tf.int32)
-        return products + encode.by_item(tables.ids, rows, tables.logits.shape[-1], point.limit)
+        added = encode.by_item(tables.ids, rows, tables.logits.shape[-1], point.limit)
+        return _sum_of_products(tables, *shift, encode) + added
 
     return encode.sent(tf.cond(fit, shifted, clipped))
 
 
-def _over_parts(tables: Tables, encode: Encode, sum_of: Callable[[Tables], tf.Tensor]) -> tf.Tensor:
-    """Sums over the users at each place, [places, items, d], from those over few users of few rows."""
-    num_items, dimension = tables.logits.shape[-1], tables.queries.shape[-1]
-    first_at_place = encode.first_at_place(tf.shape(tables.ids)[0])
-    together = tf.clip_by_value(first_at_place[1], 1, _USERS)
-    part_items = tf.maximum(_NUMBERS // (together * dimension), 1)
-    num_parts = -(-num_items // part_items)
-
-    def sum_part(number: tf.Tensor, sums: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-        place, first_item = number // num_parts, number % num_parts * part_items
-        end_item, last = tf.minimum(first_item + part_items, num_items), first_at_place[place + 1]
-
-        def add(first: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            end = tf.minimum(first + together, last)
-            return end, total + tf.cast(sum_of(tables.part(first, end, first_item, end_item)), encode.word)
-
-        start = first_at_place[place], tf.zeros([end_item - first_item, dimension], encode.word)
-        return number + 1, sums.write(number, tf.while_loop(lambda first, _: first < last, add, start, None, 1)[1])
-
-    count = encode.places * num_parts
-    start = tf.constant(0), tf.TensorArray(encode.word, count, infer_shape=False, element_shape=[None, dimension])
-    sums = tf.while_loop(lambda number, _: number < count, sum_part, start, None, 1)[1]
-    return tf.reshape(sums.concat(), [encode.places, num_items, dimension])
-
-
-def _sum_of_products(tables: Tables, shift: float, shift_bits: int) -> tf.Tensor:
-    """Of up to `_USERS` users' products that fit what their bits say, less the shifts: int32 [items, d]."""
+def _sum_of_products(tables: Tables, shift: float, shift_bits: int, encode: Encode) -> tf.Tensor:
+    """Of products that fit, at each place: what the bits of products and shift say, less those of the shifts."""
     users, _, num_items = tf.unstack(tf.shape(tables.logits))
     logits = tf.concat([tables.logits, tf.ones([users, 1, num_items])], axis=1)
     queries = tf.concat([tables.queries, tf.fill([users, 1, tables.queries.shape[-1]], shift)], axis=1)
-    bits = tf.bitcast(tf.matmul(logits, queries, transpose_a=True), tf.int32)
-    return tf.reduce_sum(bits, axis=0) - users * shift_bits
+
+    def bits(part: Tables) -> tf.Tensor:
+        return tf.bitcast(tf.matmul(part.logits, part.queries, transpose_a=True), tf.int32)
+
+    shifted = dataclasses.replace(tables, logits=logits, queries=queries)
+    return _over_parts(shifted, encode, bits, tf.int32, shift_bits)
 
 
-def _sum_of_clipped(tables: Tables, point: FixedPoint) -> tf.Tensor:
-    """Of up to `_USERS` users' tables, rows added before they are rounded: int32 or int64 [items, d]."""
-    product = tf.matmul(tables.logits, tables.queries, transpose_a=True)
-    codes = point.rounded(by_user.scatter_to_each(product, tables.ids, tables.rows))
-    return tf.reduce_sum(tf.cast(codes, tf.int32 if _USERS * point.limit <= tf.int32.max else tf.int64), axis=0)
+def _sum_of_clipped(tables: Tables, point: FixedPoint, encode: Encode) -> tf.Tensor:
+    """Of tables to which rows are added before they are rounded, at each place."""
+    word = tf.int32 if _USERS_OF_A_SUM * point.limit <= tf.int32.max else tf.int64
+
+    def codes(part: Tables) -> tf.Tensor:
+        product = tf.matmul(part.logits, part.queries, transpose_a=True)
+        return tf.cast(point.rounded(by_user.scatter_to_each(product, part.ids, part.rows)), word)
+
+    return _over_parts(tables, encode, codes, word)
+
+
+def _over_parts(
+    tables: Tables, encode: Encode, codes_of: Callable[[Tables], tf.Tensor], word: tf.DType, excess: int = 0
+) -> tf.Tensor:
+    """Sums over the users at each place, `encode.word` [places, items, d], made of those of few users and rows.
+
+    Args:
+        tables: Of all users.
+        encode: Has the places.
+        codes_of: From the tables of some users to their integers, `word` [users, items, d].
+        word: Holds a sum of `_USERS_OF_A_SUM`.
+        excess: By how much each integer is too large.
+    """
+    num_items, dimension = tables.logits.shape[-1], tables.queries.shape[-1]
+    first_at_place = encode.first_at_place(tf.shape(tables.ids)[0])
+    largest = tf.maximum(first_at_place[1], 1)
+    together = tf.minimum(largest, _USERS)
+    part_items = tf.maximum(_NUMBERS // (together * dimension), 1)
+    num_parts, num_sums = -(-num_items // part_items), -(-largest // _USERS_OF_A_SUM)
+
+    def sum_part(number: tf.Tensor, sums: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+        place, of_place = number // (num_parts * num_sums), number // num_parts % num_sums
+        first = first_at_place[place] + of_place * _USERS_OF_A_SUM
+        last = tf.minimum(first + _USERS_OF_A_SUM, first_at_place[place + 1])
+        first_item = number % num_parts * part_items
+        end_item = tf.minimum(first_item + part_items, num_items)
+
+        def add(begin: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            end = tf.minimum(begin + together, last)
+            return end, total + tf.reduce_sum(codes_of(tables.part(begin, end, first_item, end_item)), axis=0)
+
+        start = first, tf.zeros([end_item - first_item, dimension], word)
+        total = tf.while_loop(lambda begin, _: begin < last, add, start, None, 1)[1]
+        return number + 1, sums.write(number, tf.cast(total - tf.cast(last - first, word) * excess, encode.word))
+
+    count = encode.places * num_sums * num_parts
+    start = tf.constant(0), tf.TensorArray(encode.word, count, infer_shape=False, element_shape=[None, dimension])
+    sums = tf.while_loop(lambda number, _: number < count, sum_part, start, None, 1)[1]
+    return tf.reduce_sum(tf.reshape(sums.concat(), [encode.places, num_sums, num_items, dimension]), axis=1)

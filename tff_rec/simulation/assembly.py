@@ -152,9 +152,20 @@ def server_optimizers(training: TrainingConfig) -> stages.ServerOptimizers:
 
 
 def as_datasets(blocks: Sequence[clients.Block], num_clients: int) -> list[tf.data.Dataset]:
-    """Deals blocks out to TFF clients, which run side by side, each one block after the other."""
-    dealt = [blocks[client::num_clients] for client in range(min(num_clients, len(blocks)))]
-    singles = [[tf.data.Dataset.from_tensors(block) for block in hand] for hand in dealt]
+    """Deals blocks out to TFF clients, which run side by side, each one block after the other.
+
+    The largest first, each to the client that has least, since a round takes as long as its longest client; none has
+    more than its share of them, which bounds its users.
+    """
+    num_clients = min(num_clients, len(blocks))
+    sizes = np.array([sum(values.size for values in block.values()) for block in blocks])
+    hands: list[list[int]] = [[] for _ in range(num_clients)]
+    totals, share = np.zeros(num_clients), math.ceil(len(blocks) / num_clients)
+    for number in np.argsort(-sizes, kind="stable"):
+        client = np.argmin(totals)
+        hands[client].append(number)
+        totals[client] += sizes[number] if len(hands[client]) < share else np.inf
+    singles = [[tf.data.Dataset.from_tensors(blocks[number]) for number in sorted(hand)] for hand in hands]
     return [functools.reduce(tf.data.Dataset.concatenate, hand) for hand in singles]
 
 
