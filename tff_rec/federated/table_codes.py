@@ -14,7 +14,7 @@ import tensorflow as tf
 from tff_rec.federated import by_user
 from tff_rec.federated.encoding import Encode, FixedPoint
 
-_USERS, _NUMBERS = 16, 500_000  # Most that are made at once.
+_USERS, _NUMBERS = 32, 1_000_000  # Most that are made at once.
 _USERS_OF_A_SUM = 256  # Of so many the integers, which have up to 24 bits, add up to no more than int32 holds.
 
 
