@@ -112,10 +112,18 @@ class GroupingTest(cases.TwoTowerTestCase, parameterized.TestCase):
 
 
 class ClippingTest(cases.TwoTowerTestCase, parameterized.TestCase):
-    @parameterized.named_parameters(("full", cases.FULL), ("sampled", cases.SAMPLED), ("own_items", cases.OWN_ITEMS))
-    def test_holds_for_every_user_and_spares_the_small(self, objective):
-        built = cases.model(objective)
-        free = runner(built, local_steps=2)
+    @parameterized.named_parameters(
+        ("full", cases.FULL, cases.bag, 2),
+        ("sampled", cases.SAMPLED, cases.bag, 2),
+        ("own_items", cases.OWN_ITEMS, cases.bag, 2),
+        ("one_step", cases.FULL, cases.bag, 1),
+        ("one_step_of_attention", cases.FULL, cases.attention, 1),
+        ("one_step_of_one_query", cases.OWN_ITEMS, cases.bag, 1),
+    )
+    def test_holds_for_every_user_and_spares_the_small(self, objective, tower, steps):
+        """In one step users share kernels; what each contributes is nevertheless its own."""
+        built = cases.model(objective, tower())
+        free = runner(built, local_steps=steps)
         ones = [cases.block([user], [index]) for index, user in enumerate(cases.histories(2)) if len(user) > 1]
         sums = [free(one) for one in ones]
         norms = {
@@ -123,7 +131,7 @@ class ClippingTest(cases.TwoTowerTestCase, parameterized.TestCase):
             for part in ("query", "items")
         }
         bounds = {part: float(np.median(values)) * 1.001 for part, values in norms.items()}
-        clipped = runner(built, local_steps=2, query_clip_norm=bounds["query"], item_clip_norm=bounds["items"])
+        clipped = runner(built, local_steps=steps, query_clip_norm=bounds["query"], item_clip_norm=bounds["items"])
         for index, one in enumerate(ones):
             after = clipped(one)
             for part, bound in bounds.items():

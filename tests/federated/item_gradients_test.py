@@ -52,7 +52,7 @@ class TableGradientTest(tf.test.TestCase):
             slow, factors = tables(gradient), np.linspace(0.5, 2.0, users).astype(np.float32)
             total, rounded = np.tensordot(factors, slow, 1), np.rint(1e3 * factors[:, np.newaxis, np.newaxis] * slow)
             for form in (gradient, gradient.combined()):
-                self.assertAllClose(form.squares(), np.sum(slow**2, axis=(1, 2)), rtol=1e-4, atol=1e-4)
+                self.assertAllClose(form.squares, np.sum(slow**2, axis=(1, 2)), rtol=1e-4, atol=1e-4)
                 self.assertAllClose(form.sum(tf.constant(factors)), total, rtol=1e-4, atol=1e-4)
             encoded = gradient.combined().encoded_sum(tf.constant(factors), THOUSANDTHS)
             self.assertEqual(encoded.dtype, tf.int64)
@@ -69,7 +69,7 @@ class TableGradientTest(tf.test.TestCase):
             tf.zeros_like(gradient.logits),
             gradient.queries,
         )
-        self.assertAllEqual(nothing.squares(), [0.0, 0.0])
+        self.assertAllEqual(nothing.squares, [0.0, 0.0])
 
 
 class RowGradientTest(tf.test.TestCase):
@@ -77,7 +77,7 @@ class RowGradientTest(tf.test.TestCase):
         ids = tf.constant([[2, 2, -1]])
         values = tf.constant([[[1.0, 0.0], [2.0, 4.0], [9.0, 9.0]]])
         combined = item_gradients.RowGradient(4, ids, values).combined()
-        self.assertAllClose(combined.squares(), [3.0**2 + 4.0**2])
+        self.assertAllClose(combined.squares, [3.0**2 + 4.0**2])
         self.assertAllClose(combined.sum(tf.constant([2.0])), [[0, 0], [0, 0], [6, 8], [0, 0]])
 
     def test_members_of_rings_send_the_same_rows(self):

@@ -15,6 +15,8 @@ import tensorflow as tf
 from tff_rec.federated import adaptive_clipping, by_user
 from tff_rec.federated.encoding import Encode
 from tff_rec.federated.item_gradients import ItemGradient, Released, RowGradient, TableGradient
+from tff_rec.federated.products import Products
+from tff_rec.federated.tower_updates import TowerUpdates
 from tff_rec.models import layers, objectives, randomness
 from tff_rec.models.objectives import Block, Objective
 from tff_rec.models.query_towers import QueryTower
@@ -87,10 +89,11 @@ class ReceivedItems:
 class _Leaves:
     """What is differentiated: the query tower, shared or one a user; and the item vectors that each user reads.
 
+    In a first step users who have a tower each share its kernels, which note what a user's gradient is made of.
     Of `rows`, which are None for the whole table, users send those that are `released`; all where that is None.
     """
 
-    query: dict[str, tf.Tensor]
+    query: layers.Weights
     items: tf.Tensor
     rows: tf.Tensor | None
     released: Released | None
@@ -129,11 +132,8 @@ def block_sum(
     weights = training.weighting(training.objective.num_positives(block["history"]))
     leaves = _leaves(training, encode is not None, query_weights, received, block, released)
     query_update, item_gradient, losses = _train(training, leaves, received, weights, block)
-    item_unit = tf.ones([])
-    if units is not None:
-        query_update = {name: value / units["query"] for name, value in query_update.items()}
-        item_unit = units["items"]
-    query, query_scale = _sum_query(training, encode, leaves, query_update, weights)
+    query_unit, item_unit = (tf.ones([]) if units is None else units[name] for name in adaptive_clipping.PARTS)
+    query, query_scale = _sum_query(training, encode, leaves, query_update, weights, query_unit)
     items, item_scale = _sum_items(training, encode, leaves, item_gradient, weights, item_unit)
     sums = collections.OrderedDict(query=query, items=items)
     numbers = {"loss": bounded_losses(losses, training.loss_bound) * weights, "weight": weights}
@@ -151,11 +151,9 @@ def add_numbers(
         sums[name] = tf.reduce_sum(values, axis=0) if encode is None else encode.sum(name, values)
 
 
-def sum_tower(encode: Encode | None, values: Mapping[str, tf.Tensor], factors: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Sums factors × values over users, by name and in order: [users, ...] to [...]."""
-    if encode is None:
-        return collections.OrderedDict((name, tf.tensordot(factors, value, 1)) for name, value in values.items())
-    return encode.sums("query", values, factors)
+def sum_tower(encode: Encode | None, updates: TowerUpdates, factors: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Sums factors × updates over users, by name."""
+    return updates.sum(factors) if encode is None else updates.encoded_sum(factors, encode)
 
 
 def sum_items(encode: Encode | None, gradient: ItemGradient, factors: tf.Tensor) -> tf.Tensor:
@@ -202,10 +200,16 @@ def _leaves(
     block: Block,
     released: Released | None,
 ) -> _Leaves:
-    """Copies the query tower once a user only where that is needed: the sum of gradients is the gradient of the sum."""
+    """Copies of the query tower one a user only where users need them: the sum of gradients is that of the sum."""
+    tower, users = training.query_tower, tf.shape(block["history"])[0]
     per_user = encoded or training.local_steps > 1 or training.query_clip_norm is not None
-    users = tf.shape(block["history"])[0]
-    query = {name: by_user.stack(value, users) if per_user else value for name, value in query_weights.items()}
+    noted = tower.kernels() if training.local_steps == 1 else []
+    query = dict(query_weights)
+    if per_user:
+        query = {
+            name: layers.NotedKernel(value) if name in noted else by_user.stack(value, users)
+            for name, value in query_weights.items()
+        }
     rows = training.objective.rows(block, received.num_items)
     if rows is None and received.ids is not None:
         raise ValueError("The objective scores the whole table, and only some rows were sent.")
@@ -214,7 +218,7 @@ def _leaves(
 
 def _train(
     training: LocalTraining, leaves: _Leaves, received: ReceivedItems, weights: tf.Tensor, block: Block
-) -> tuple[dict[str, tf.Tensor], ItemGradient, tf.Tensor]:
+) -> tuple[dict[str, tf.Tensor | Products], ItemGradient, tf.Tensor]:
     """Local steps, over which the item vectors stay what they are and their gradients add up.
 
     Returns:
@@ -222,20 +226,30 @@ def _train(
         (its updates are summed then); losses of the first step, [users].
     """
     step_seeds = tf.bitcast(randomness.bits(block["seed"], training.local_steps, "local steps"), tf.int32)
-    query, steps, losses = dict(leaves.query), [], []
+    update: dict[str, Any] = {}  # Tensors or, after the only step, products.
+    steps, losses = [], []
     for step in range(training.local_steps):
+        query = {name: leaves.query[name] + change for name, change in update.items()} or leaves.query
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch((query, leaves.items))
+            tape.watch((layers.values(query), leaves.items))
             scored = _score(training, leaves, received, block, query, step_seeds[:, step])
             # The gradient of a sum over users is each user's own where every user has its own weights.
             target = scored.losses if leaves.query_per_user else scored.losses * weights
         of_table = [] if scored.logits is None else [scored.logits]
-        gradients, *of_items = tape.gradient(target, [query, leaves.items, *of_table], unconnected_gradients="zero")
+        sources = [layers.differentiable(query), leaves.items, *of_table]
+        gradients, *of_items = tape.gradient(target, sources, unconnected_gradients="zero")
+        changes = {name: _change(query[name], gradients[name], training.learning_rate) for name in query}
+        update = {name: update[name] + change if update else change for name, change in changes.items()}
         steps.append((scored.queries, of_items))
         losses.append(scored.losses)
-        query = {name: query[name] - training.learning_rate * tf.convert_to_tensor(gradients[name]) for name in query}
-    update = {name: query[name] - leaves.query[name] for name in query}
     return update, _item_gradient(training, leaves, received, block, steps), losses[0]
+
+
+def _change(weight: tf.Tensor | layers.NotedKernel, gradient: Any, learning_rate: float) -> tf.Tensor | Products:
+    """What a step adds to a weight, from its gradient or, of a noted kernel, those of what it made."""
+    if not isinstance(weight, layers.NotedKernel):
+        return -learning_rate * tf.convert_to_tensor(gradient)
+    return Products(tf.concat(weight.inputs, axis=1), -learning_rate * tf.concat(gradient, axis=1))
 
 
 def _score(
@@ -277,18 +291,23 @@ def _sum_query(
     training: LocalTraining,
     encode: Encode | None,
     leaves: _Leaves,
-    update: dict[str, tf.Tensor],
+    update: dict[str, tf.Tensor | Products],
     weights: tf.Tensor,
+    unit: tf.Tensor,
 ) -> tuple[collections.OrderedDict[str, tf.Tensor], tf.Tensor]:
-    """Clipped, weighted and encoded for each user, and summed; and what clipping did, as `clip_scale` gives it."""
+    """Clipped, weighted and encoded for each user, and summed, in multiples of a unit, float32 []; and what clipping
+    did, as `clip_scale` gives it."""
     scale = tf.ones_like(weights)
     if leaves.query_per_user:
+        products = {name: value for name, value in update.items() if isinstance(value, Products)}
+        updates = TowerUpdates({name: value for name, value in update.items() if name not in products}, products)
         if training.query_clip_norm is not None:
-            scale = by_user.clip_scale(by_user.squares(update.values()), training.query_clip_norm)
-        update = sum_tower(encode, update, weights * scale)
-    first = 1 if leaves.query_per_user else 0
-    shapes = {name: weight.shape[first:] for name, weight in leaves.query.items()}
-    return collections.OrderedDict((name, tf.ensure_shape(update[name], shapes[name])) for name in shapes), scale
+            scale = by_user.clip_scale(updates.squares / tf.square(unit), training.query_clip_norm)
+        sums = sum_tower(encode, updates, weights * scale / unit)
+    else:
+        sums = {name: value / unit for name, value in update.items()}
+    shapes = {name: shape for name, (shape, _) in training.query_tower.weight_specs().items()}
+    return collections.OrderedDict((name, tf.ensure_shape(sums[name], shapes[name])) for name in leaves.query), scale
 
 
 def _sum_items(
@@ -299,13 +318,13 @@ def _sum_items(
     weights: tf.Tensor,
     unit: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """As `_sum_query`, in multiples of a unit, float32 []."""
+    """As `_sum_query`."""
     # Where users share the query tower gradients are weighted already.
     factors = (weights if leaves.query_per_user else tf.ones_like(weights)) / unit
     scale = tf.ones_like(weights)
     if training.item_clip_norm is not None or encode is not None:
         gradient = gradient.combined()
     if training.item_clip_norm is not None:
-        scale = by_user.clip_scale(gradient.squares() * tf.square(factors), training.item_clip_norm * weights)
+        scale = by_user.clip_scale(gradient.squares * tf.square(factors), training.item_clip_norm * weights)
         factors *= scale
     return sum_items(encode, gradient, factors), scale

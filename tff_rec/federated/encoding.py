@@ -1,6 +1,5 @@
 """What users do to their values before these are added to anybody's: they round them to integers, and mask them."""
 
-import collections
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Protocol
@@ -77,7 +76,7 @@ class FixedPoint:
         if squares is None or factors is None:
             return self.rounded(scaled)
         return tf.cond(
-            self.fits(squares, factors, self.limit),
+            self._fit(squares, factors),
             lambda: tf.cast(tf.round(scaled), tf.int32),
             lambda: self.rounded(scaled),
         )
@@ -90,13 +89,18 @@ class FixedPoint:
         )
         return _numbers(tf.cast(tf.round(inside), tf.int32))
 
-    def fits(self, squares: tf.Tensor, factors: tf.Tensor, most: int) -> tf.Tensor:
-        """Whether norms show that no integer of anybody, factors × values, is beyond `most`: bool [].
+    def _fit(self, squares: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
+        """Whether norms show that no integer of anybody, factors × values, is beyond the limit: bool [].
 
         It is false where a norm is not a number.
         """
         largest = tf.sqrt(tf.cast(squares, self._exact)) * tf.cast(factors, self._exact) / self.step
-        return tf.reduce_all(largest <= tf.constant(most - (most >> _ROOM) // 2 + 0.25, self._exact))
+        return tf.reduce_all(largest <= tf.constant(self.within, self._exact))
+
+    @property
+    def within(self) -> float:
+        """What a float32 in units of a step must not exceed, so that for all its errors its integer is in the limit."""
+        return self.limit - self._room // 2 + 0.25
 
     @property
     def shift(self) -> tuple[float, int] | None:
@@ -170,19 +174,24 @@ class Encode:
     points: Mapping[str, FixedPoint]
     rings: Rings | None = None
 
-    def sum(
-        self, part: str, values: tf.Tensor, factors: tf.Tensor | None = None, squares: tf.Tensor | None = None
-    ) -> tf.Tensor:
-        """The sum over users of what they send: float32 [users, ...] → int64 [...]; arguments as `FixedPoint.encode`.
+    def sum(self, part: str, values: tf.Tensor) -> tf.Tensor:
+        """The sum over users of what they send: float32 [users, ...] → int64 [...].
 
         All entries mean the same for all users, as masks of rings need it.
         """
-        point = self.points[part]
+        return self.sent(self.words(self.points[part], values))
+
+    def words(
+        self,
+        point: FixedPoint,
+        values: tf.Tensor,
+        factors: tf.Tensor | None = None,
+        squares: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Sums of codes over users at each place: `word` [places, ...]; arguments as in `FixedPoint.encode`."""
         codes = point.encode(values, factors, squares)
         place = self.place(tf.shape(codes)[0])
-        return self.sent(
-            self.added(lambda whole: tf.math.unsorted_segment_sum(whole, place, self.places), codes, point.limit)
-        )
+        return self.added(lambda whole: tf.math.unsorted_segment_sum(whole, place, self.places), codes, point.limit)
 
     @property
     def places(self) -> int:
@@ -227,18 +236,6 @@ class Encode:
             return words[0]
         total = tf.reduce_sum(uploads(words, self.rings), axis=0)
         return tf.bitcast(total, tf.int64) if total.dtype.size == tf.int64.size else tf.cast(total, tf.int64)
-
-    def sums(
-        self, part: str, values: Mapping[str, tf.Tensor], factors: tf.Tensor | None = None
-    ) -> collections.OrderedDict[str, tf.Tensor]:
-        """`sum` of several tensors, by name, which every user lays out in one vector: one graph encodes them all."""
-        shapes = {name: value.shape[1:] for name, value in values.items()}
-        vectors = tf.concat([tf.reshape(values[name], [-1, shapes[name].num_elements()]) for name in shapes], axis=1)
-        squares = None if factors is None else by_user.squares([vectors])
-        total = self.sum(part, vectors, factors, squares)
-        parts = tf.split(total, [shape.num_elements() for shape in shapes.values()])
-        named = zip(shapes.items(), parts, strict=True)
-        return collections.OrderedDict((name, tf.reshape(flat, shape)) for (name, shape), flat in named)
 
 
 def uploads(words: tf.Tensor, rings: Rings) -> tf.Tensor:

@@ -1,14 +1,13 @@
 """Gradients of item vectors, one a user, as what they are made of: they are bounded and summed without a table a user.
 
 A device that was sent the whole table reads it twice: the rows of its history, and all rows to score its queries. Its
-gradient is therefore `scatter(rows) + logitsᵀ queries`, of which the sum over users is one product, and the norm of
-each needs no more than inner products of its factors, `|LᵀQ|² = ⟨LLᵀ, QQᵀ⟩`: Goodfellow 2015
-(https://arxiv.org/abs/1510.01799), "ghost clipping" of Li et al. 2022 (https://arxiv.org/abs/2110.05679). Where devices
-round, each has to have its table; then a few exist at a time, and every pass over their numbers costs as much as making
-them. A device that asked for rows has gradients of those.
+gradient is therefore `scatter(rows) + logitsᵀ queries`, of which the second part stays a product (`products`). Where
+devices round, each has to have its table; then a few exist at a time, and every pass over their numbers costs as much
+as making them (`table_codes`). A device that asked for rows has gradients of those.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Protocol
 
@@ -16,6 +15,7 @@ import tensorflow as tf
 
 from tff_rec.federated import by_user, table_codes
 from tff_rec.federated.encoding import Encode
+from tff_rec.federated.products import Products
 
 Released = Callable[[tf.Tensor], tf.Tensor]
 """From rows that users have, int32 [users, r], to those whose gradients they may send, negative for the others."""
@@ -29,6 +29,7 @@ class ItemGradient(Protocol):
         """The same with every item named once a user, as codes need it, and norms of rows."""
         ...
 
+    @property
     def squares(self) -> tf.Tensor:
         """Each user's squared L2 norm over all items: float32 [users]."""
         ...
@@ -63,6 +64,7 @@ class RowGradient:
         """As `ItemGradient.combined`."""
         return RowGradient(self.num_items, *by_user.combine_rows(self.ids, self.values), self.released)
 
+    @functools.cached_property
     def squares(self) -> tf.Tensor:
         """As `ItemGradient.squares`."""
         return by_user.squares([self.values])
@@ -74,7 +76,7 @@ class RowGradient:
     def encoded_sum(self, factors: tf.Tensor, encode: Encode) -> tf.Tensor:
         """As `ItemGradient.encoded_sum`."""
         point = encode.points[_PART]
-        codes = point.encode(self.values, factors, self.squares())
+        codes = point.encode(self.values, factors, self.squares)
         ids = self.ids if self.released is None else self.released(self.ids)
         return encode.sent(encode.by_item(ids, codes, self.num_items, point.limit))
 
@@ -102,9 +104,10 @@ class TableGradient:
         ids, values = by_user.combine_rows(self.ids, self.values)
         return dataclasses.replace(self, ids=ids, values=values)
 
+    @functools.cached_property
     def squares(self) -> tf.Tensor:
         """As `ItemGradient.squares`."""
-        of_product = self._squares_of_product()
+        of_product = self._product.squares
         same = tf.cast(tf.equal(self.ids[:, :, tf.newaxis], self.ids[:, tf.newaxis, :]), tf.float32)
         of_rows = same * tf.matmul(self._rows, self._rows, transpose_b=True)
         at_history = tf.gather(self.logits, tf.maximum(self.ids, 0), axis=2, batch_dims=1)
@@ -114,25 +117,21 @@ class TableGradient:
 
     def sum(self, factors: tf.Tensor) -> tf.Tensor:
         """As `ItemGradient.sum`."""
-        queries = tf.reshape(self.queries * by_user.beside(factors, self.queries), [-1, self.queries.shape[-1]])
-        scored = tf.matmul(tf.reshape(self.logits, [-1, self.num_items]), queries, transpose_a=True)
-        return scored + by_user.scatter_sum(
-            self.ids, self.values * by_user.beside(factors, self.values), self.num_items
-        )
+        rows = self.values * by_user.beside(factors, self.values)
+        return self._product.times(factors).sum() + by_user.scatter_sum(self.ids, rows, self.num_items)
 
     def encoded_sum(self, factors: tf.Tensor, encode: Encode) -> tf.Tensor:
         """As `ItemGradient.encoded_sum`."""
         point = encode.points[_PART]
-        scale = by_user.beside(factors / point.step, self.queries)
-        tables = table_codes.Tables(self.logits, self.queries * scale, self.ids, self.values * scale)
-        product_fits = point.fits(self._squares_of_product(), factors, 2**22)
-        fit = product_fits & point.fits(self.squares(), factors, point.limit - 1)
-        return table_codes.sum_of_codes(tables, point, encode, fit)
+        scale = factors / point.step
+        rows = self.values * by_user.beside(scale, self.values)
+        tables = table_codes.Tables(self._product.times(scale), self.ids, rows)
+        return encode.sent(table_codes.sum_of_codes(tables, point, encode))
+
+    @functools.cached_property
+    def _product(self) -> Products:
+        return Products(self.logits, self.queries)
 
     @property
     def _rows(self) -> tf.Tensor:
         return self.values * tf.cast(self.ids >= 0, tf.float32)[:, :, tf.newaxis]
-
-    def _squares_of_product(self) -> tf.Tensor:
-        of_logits = tf.matmul(self.logits, self.logits, transpose_b=True)
-        return tf.reduce_sum(of_logits * tf.matmul(self.queries, self.queries, transpose_b=True), [1, 2])

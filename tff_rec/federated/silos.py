@@ -21,6 +21,7 @@ import tensorflow_federated as tff
 
 from tff_rec.federated import aggregators, stages, tag_aware
 from tff_rec.federated.encoding import Encode
+from tff_rec.federated.tower_updates import TowerUpdates
 from tff_rec.models.objectives import Block
 from tff_rec.models.tag_aware import TagAware
 
@@ -318,4 +319,4 @@ def _encoded(encode: Encode, name: str, part: Any) -> Any:
     """Of a tensor, or of tensors by name."""
     if isinstance(part, tf.Tensor):
         return encode.sum(name, part[tf.newaxis])
-    return encode.sums(name, {key: value[tf.newaxis] for key, value in part.items()})
+    return TowerUpdates({key: value[tf.newaxis] for key, value in part.items()}).encoded_sum(tf.ones([1]), encode, name)

@@ -25,6 +25,7 @@ import tensorflow_federated as tff
 from tff_rec.federated import adaptive_clipping, aggregators, by_user, contributions, stages
 from tff_rec.federated.encoding import Encode
 from tff_rec.federated.item_gradients import RowGradient
+from tff_rec.federated.tower_updates import TowerUpdates
 from tff_rec.models import layers
 from tff_rec.models.objectives import Block
 from tff_rec.models.rating_towers import RatingTower, rows_of
@@ -161,7 +162,7 @@ def block_sum(
         )
         tower_scale = _scale(gradients.values(), tower_shares, local.tower_clip_norm, weights)
         row_scale = _scale([rows], row_shares, local.row_clip_norm, weights)
-        query = contributions.sum_tower(encode, gradients, tower_shares * tower_scale)
+        query = contributions.sum_tower(encode, TowerUpdates(gradients), tower_shares * tower_scale)
         row_gradient = RowGradient(table.shape[0], block["items"], rows)
         items = contributions.sum_items(encode, row_gradient, row_shares * row_scale)
         if units is not None:

@@ -5,6 +5,7 @@ shared, `[...]`, or stacked, `[users, ...]`; each function here takes both and t
 such functions as a Keras layer.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ import tensorflow as tf
 
 from tff_rec.models import randomness
 
-Weights = Mapping[str, tf.Tensor]
+Weights = Mapping[str, Any]
 WeightSpecs = dict[str, tuple[tuple[int, ...], tf.keras.initializers.Initializer]]
 
 
@@ -43,6 +44,10 @@ class Tower(tf.keras.layers.Layer):
         """Names values that stand in the order of `weight_specs`."""
         return dict(zip(self.weight_specs(), values, strict=True))
 
+    def kernels(self) -> list[str]:
+        """Names of weights, [in, out], that `dense` multiplies by and nothing else uses."""
+        return []
+
     def initializer(self, name: str, stddev: float) -> tf.keras.initializers.Initializer:
         """Truncated normal, seeded by the tower's seed and the weight's name."""
         position = sum(ord(letter) * (index + 1) for index, letter in enumerate(name))
@@ -54,9 +59,44 @@ def own_weights(tower: Tower) -> Weights:
     return {name: tf.convert_to_tensor(value) for name, value in tower.tensors.items()}
 
 
-def dense(inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None = None) -> tf.Tensor:
+@dataclasses.dataclass(frozen=True)
+class NotedKernel:
+    """A kernel that users share, and what `dense` multiplied by it: its gradient for each user is made of that.
+
+    Attributes:
+        value: float32 [in, out].
+        inputs: float32 [users, n, in] each.
+        outputs: float32 [users, n, out] each, products of these.
+    """
+
+    value: tf.Tensor
+    inputs: list[tf.Tensor] = dataclasses.field(default_factory=list)
+    outputs: list[tf.Tensor] = dataclasses.field(default_factory=list)
+
+    def applied(self, inputs: tf.Tensor) -> tf.Tensor:
+        """The product, noted."""
+        outputs = tf.tensordot(inputs, self.value, 1)
+        self.inputs.append(inputs)
+        self.outputs.append(outputs)
+        return outputs
+
+
+def values(weights: Weights) -> dict[str, tf.Tensor]:
+    """Of all weights, those of noted kernels too."""
+    return {name: weight.value if isinstance(weight, NotedKernel) else weight for name, weight in weights.items()}
+
+
+def differentiable(weights: Weights) -> dict[str, Any]:
+    """By what to differentiate: weights; of noted kernels what they made."""
+    return {name: weight.outputs if isinstance(weight, NotedKernel) else weight for name, weight in weights.items()}
+
+
+def dense(inputs: tf.Tensor, kernel: tf.Tensor | NotedKernel, bias: tf.Tensor | None = None) -> tf.Tensor:
     """`inputs @ kernel + bias`: float32 [users, n, in] and [in, out] or [users, in, out] → [users, n, out]."""
-    outputs = tf.tensordot(inputs, kernel, 1) if kernel.shape.rank == 2 else tf.matmul(inputs, kernel)
+    if isinstance(kernel, NotedKernel):
+        outputs = kernel.applied(inputs)
+    else:
+        outputs = tf.tensordot(inputs, kernel, 1) if kernel.shape.rank == 2 else tf.matmul(inputs, kernel)
     return outputs if bias is None else outputs + beside(bias)
 
 

@@ -37,6 +37,10 @@ class QueryTower(layers.Tower):
         last = tf.maximum(tf.cast(tf.reduce_sum(mask, axis=1), tf.int32) - 1, 0)
         return tf.gather(self.encode(weights, vectors, mask, seeds), last, batch_dims=1)
 
+    def kernels(self) -> list[str]:
+        """Those of dense layers and of the SE block."""
+        return [name for name in self.weight_specs() if name.endswith("/kernel") or name.startswith("se/")]
+
     def call(self, inputs: tuple[tf.Tensor, tf.Tensor], seeds: tf.Tensor | None = None) -> tf.Tensor:
         """`encode` with the layer's own weights."""
         vectors, mask = inputs
