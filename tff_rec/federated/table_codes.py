@@ -86,9 +86,9 @@ def _fit(tables: Tables, point: FixedPoint) -> tf.Tensor:
 
     Rounded in two parts, entries are below the limit by a step; those of products below 2^22, as the shift needs it.
     """
-    of_products = tables.product.largest
-    largest = of_products + tf.maximum(tf.reduce_max(tf.abs(tables.rows), axis=[1, 2]), 0.0)
-    return tf.reduce_all((largest <= point.within - 1.0) & (of_products <= 2.0**22 - 2.0**9))
+    of_product = tables.product.largest
+    of_all = of_product + tf.maximum(tf.reduce_max(tf.abs(tables.rows), axis=[1, 2]), 0.0)
+    return tf.reduce_all((of_all <= point.within - 1.0) & (of_product <= 2.0**22 - 2.0**9))
 
 
 def _sum_of_shifted(tables: Tables, shift: float, shift_bits: int, encode: Encode) -> tf.Tensor:

@@ -14,6 +14,7 @@ import tensorflow as tf
 from tff_rec.models import randomness
 
 Weights = Mapping[str, Any]
+"""By name: float32 tensors, shared or one a user; a shared kernel may be a `NotedKernel`."""
 WeightSpecs = dict[str, tuple[tuple[int, ...], tf.keras.initializers.Initializer]]
 
 
