@@ -7,7 +7,7 @@ stay in a cache; they come rounded out of the product, by a number that is added
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -42,10 +42,22 @@ class Tables:
         )
 
 
-def of_products(product: Products) -> Tables:
-    """Tables in whose rows nothing is added."""
-    users = tf.shape(product.left)[0]
-    return Tables(product, tf.zeros([users, 0], tf.int32), tf.zeros([users, 0, product.right.shape[-1]]))
+def sums_of_products(products: Sequence[Products], point: FixedPoint, encode: Encode) -> list[tf.Tensor]:
+    """`sum_of_codes` of several small tables in whose rows nothing is added: one loop over users makes them all."""
+    shift = point.shift
+
+    def clipped() -> list[tf.Tensor]:
+        return _over_users(products, encode, lambda part: _sum(point.rounded(part.matrices()), point, encode))
+
+    if shift is None:
+        return clipped()
+
+    def shifted() -> list[tf.Tensor]:
+        own = [_with_shift(product, shift[0]) for product in products]
+        return _over_users(own, encode, lambda part: _sum_of_bits(part, shift[1], encode))
+
+    fit = tf.reduce_all([_fit(product.largest, point) for product in products])
+    return list(tf.cond(fit, shifted, clipped))
 
 
 def sum_of_codes(tables: Tables, point: FixedPoint, encode: Encode) -> tf.Tensor:
@@ -68,7 +80,12 @@ def sum_of_codes(tables: Tables, point: FixedPoint, encode: Encode) -> tf.Tensor
     shift = point.shift
 
     def clipped() -> tf.Tensor:
-        return _sum_of_clipped(tables, point, encode)
+        def sum_of(part: Tables) -> tf.Tensor:
+            return _sum(
+                point.rounded(by_user.scatter_to_each(part.product.matrices(), part.ids, part.rows)), point, encode
+            )
+
+        return _over_parts(tables, encode, sum_of)
 
     if shift is None:
         return clipped()
@@ -76,45 +93,63 @@ def sum_of_codes(tables: Tables, point: FixedPoint, encode: Encode) -> tf.Tensor
     def shifted() -> tf.Tensor:
         rows = tf.cast(tf.round(tables.rows), tf.int32)
         added = encode.by_item(tables.ids, rows, tables.product.left.shape[-1], point.limit)
-        return _sum_of_shifted(tables, *shift, encode) + added
+        own = dataclasses.replace(tables, product=_with_shift(tables.product, shift[0]))
+        return added + _over_parts(own, encode, lambda part: _sum_of_bits(part.product, shift[1], encode))
 
-    return tf.cond(_fit(tables, point), shifted, clipped)
+    of_rows = tf.maximum(tf.reduce_max(tf.abs(tables.rows), axis=[1, 2]), 0.0)
+    return tf.cond(_fit(tables.product.largest, point, of_rows), shifted, clipped)
 
 
-def _fit(tables: Tables, point: FixedPoint) -> tf.Tensor:
+def _fit(of_product: tf.Tensor, point: FixedPoint, of_rows: tf.Tensor | float = 0.0) -> tf.Tensor:
     """Whether bounds of their entries show that no table needs clipping: bool []; they do not where a number is none.
 
     Rounded in two parts, entries are below the limit by a step; those of products below 2^22, as the shift needs it.
+
+    Args:
+        of_product: Of each user's product, float32 [users].
+        point: How users round.
+        of_rows: Of what each adds in rows.
     """
-    of_product = tables.product.largest
-    of_all = of_product + tf.maximum(tf.reduce_max(tf.abs(tables.rows), axis=[1, 2]), 0.0)
-    return tf.reduce_all((of_all <= point.within - 1.0) & (of_product <= 2.0**22 - 2.0**9))
+    return tf.reduce_all((of_product + of_rows <= point.within - 1.0) & (of_product <= 2.0**22 - 2.0**9))
 
 
-def _sum_of_shifted(tables: Tables, shift: float, shift_bits: int, encode: Encode) -> tf.Tensor:
-    """Of products that fit, at each place: what the bits of products and shift say, less those of the shifts."""
-    left, right = tables.product.left, tables.product.right
-    users, _, num_items = tf.unstack(tf.shape(left))
-    shifted = Products(
-        tf.concat([left, tf.ones([users, 1, num_items])], axis=1),
-        tf.concat([right, tf.fill([users, 1, right.shape[-1]], shift)], axis=1),
+def _with_shift(product: Products, shift: float) -> Products:
+    """The product with one more term, which adds a shift to every entry."""
+    users, _, rows = tf.unstack(tf.shape(product.left))
+    return Products(
+        tf.concat([product.left, tf.ones([users, 1, rows])], axis=1),
+        tf.concat([product.right, tf.fill([users, 1, product.right.shape[-1]], shift)], axis=1),
     )
 
-    def sum_of(part: Tables) -> tf.Tensor:
-        bits = tf.reduce_sum(tf.bitcast(part.product.matrices(), tf.int32), axis=0)
-        return tf.cast(bits - shift_bits * tf.shape(part.ids)[0], encode.word)
 
-    return _over_parts(dataclasses.replace(tables, product=shifted), encode, sum_of)
+def _sum_of_bits(shifted: Products, shift_bits: int, encode: Encode) -> tf.Tensor:
+    """Of products with a shift: what their bits say, less those of the shifts; `encode.word`."""
+    bits = tf.reduce_sum(tf.bitcast(shifted.matrices(), tf.int32), axis=0)
+    return tf.cast(bits - shift_bits * tf.shape(shifted.left)[0], encode.word)
 
 
-def _sum_of_clipped(tables: Tables, point: FixedPoint, encode: Encode) -> tf.Tensor:
-    """Of tables to which rows are added before they are rounded, at each place."""
+def _sum(codes: tf.Tensor, point: FixedPoint, encode: Encode) -> tf.Tensor:
+    return encode.added(lambda whole: tf.reduce_sum(whole, axis=0), codes, point.limit)
 
-    def sum_of(part: Tables) -> tf.Tensor:
-        codes = point.rounded(by_user.scatter_to_each(part.product.matrices(), part.ids, part.rows))
-        return encode.added(lambda whole: tf.reduce_sum(whole, axis=0), codes, point.limit)
 
-    return _over_parts(tables, encode, sum_of)
+def _over_users(
+    products: Sequence[Products], encode: Encode, sum_of: Callable[[Products], tf.Tensor]
+) -> list[tf.Tensor]:
+    """Sums over the users at each place, `encode.word` [places, rows, columns], made of those of few users."""
+    first_at_place = encode.first_at_place(tf.shape(products[0].left)[0])
+    zeros = [tf.zeros([each.left.shape[-1], each.right.shape[-1]], encode.word) for each in products]
+
+    def of_place(place: int) -> list[tf.Tensor]:
+        last = first_at_place[place + 1]
+
+        def add(begin: tf.Tensor, totals: list[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
+            end = tf.minimum(begin + _USERS, last)
+            own = [sum_of(Products(each.left[begin:end], each.right[begin:end])) for each in products]
+            return end, [total + part for total, part in zip(totals, own, strict=True)]
+
+        return tf.while_loop(lambda begin, _: begin < last, add, (first_at_place[place], zeros), None, 1)[1]
+
+    return [tf.stack(sums) for sums in zip(*(of_place(place) for place in range(encode.places)), strict=True)]
 
 
 def _over_parts(tables: Tables, encode: Encode, sum_of: Callable[[Tables], tf.Tensor]) -> tf.Tensor:

@@ -56,11 +56,11 @@ class TowerUpdates:
             [tf.reshape(value, [-1, shapes[name].num_elements()]) for name, value in self.stacked.items()], axis=1
         )
         words = [encode.words(point, vectors, factors, by_user.squares([vectors]))]
-        for name, product in self.products.items():
-            tables = table_codes.of_products(product.times(factors / point.step))
-            of_kernel = table_codes.sum_of_codes(tables, point, encode)
-            shapes[name] = of_kernel.shape[1:]
-            words.append(tf.reshape(of_kernel, [encode.places, -1]))
+        if self.products:
+            own = [product.times(factors / point.step) for product in self.products.values()]
+            of_kernels = table_codes.sums_of_products(own, point, encode)
+            shapes |= {name: total.shape[1:] for name, total in zip(self.products, of_kernels, strict=True)}
+            words += [tf.reshape(total, [encode.places, -1]) for total in of_kernels]
         total = encode.sent(tf.concat(words, axis=1))
         flat = tf.split(total, [shape.num_elements() for shape in shapes.values()])
         named = zip(shapes.items(), flat, strict=True)
