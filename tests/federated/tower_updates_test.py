@@ -67,6 +67,14 @@ class TowerUpdatesTest(tf.test.TestCase):
                         total = secret_sharing.group_sum(total.numpy().view(np.uint64)[np.newaxis], rings.ring)
                     self.assertAllClose(total, expected[name], rtol=0, atol=users)
 
+    def test_a_tower_may_be_all_kernels(self):
+        kernel = products(0, 3, 2)
+        updates, ones = TowerUpdates({}, {"a": kernel}), tf.ones([3])
+        self.assertAllClose(updates.squares, kernel.squares)
+        self.assertAllClose(updates.sum(ones)["a"], kernel.sum())
+        codes = updates.encoded_sum(ones, encoding.Encode({"query": POINT}))["a"]
+        self.assertAllClose(codes.numpy() * POINT.step, kernel.sum(), atol=1e-3)
+
     def test_an_update_beyond_the_bound_is_clipped(self):
         """Of three users each has 1 in one entry, 90 in another; the bound is 50."""
         kernel = Products(tf.constant([[[1.0, 90.0]]] * 3), tf.ones([3, 1, 1]))

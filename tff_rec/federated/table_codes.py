@@ -8,6 +8,7 @@ stay in a cache; they come rounded out of the product, by a number that is added
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -32,6 +33,11 @@ class Tables:
     ids: tf.Tensor
     rows: tf.Tensor
 
+    @property
+    def largest_in_rows(self) -> tf.Tensor:
+        """The largest magnitude of what each user adds in rows: float32 [users], 0 where that is nothing."""
+        return tf.maximum(tf.reduce_max(tf.abs(self.rows), axis=[1, 2]), 0.0)
+
     def part(self, first: tf.Tensor, end: tf.Tensor, first_item: tf.Tensor, end_item: tf.Tensor) -> "Tables":
         """Those of some users and items, both numbered from 0."""
         ids = self.ids[first:end]
@@ -44,20 +50,28 @@ class Tables:
 
 def sums_of_products(products: Sequence[Products], point: FixedPoint, encode: Encode) -> list[tf.Tensor]:
     """`sum_of_codes` of several small tables in whose rows nothing is added: one loop over users makes them all."""
-    shift = point.shift
 
-    def clipped() -> list[tf.Tensor]:
-        return _over_users(products, encode, lambda part: _sum(point.rounded(part.matrices()), point, encode))
+    def sums(own: Sequence[Products], sum_of: Callable[[Products], tf.Tensor]) -> list[tf.Tensor]:
+        first_at_place = encode.first_at_place(tf.shape(own[0].left)[0])
+        zeros = [tf.zeros([each.left.shape[-1], each.right.shape[-1]], encode.word) for each in own]
 
-    if shift is None:
-        return clipped()
+        def of_users(begin: tf.Tensor, end: tf.Tensor) -> list[tf.Tensor]:
+            return [sum_of(Products(each.left[begin:end], each.right[begin:end])) for each in own]
 
-    def shifted() -> list[tf.Tensor]:
-        own = [_with_shift(product, shift[0]) for product in products]
-        return _over_users(own, encode, lambda part: _sum_of_bits(part, shift[1], encode))
+        by_place = [
+            _over_users(first_at_place[place], first_at_place[place + 1], zeros, of_users)
+            for place in range(encode.places)
+        ]
+        return [tf.stack(of_product) for of_product in zip(*by_place, strict=True)]
 
-    fit = tf.reduce_all([_fit(product.largest, point) for product in products])
-    return list(tf.cond(fit, shifted, clipped))
+    return _shifted_or_clipped(
+        tf.reduce_all([_fit(product.largest, point) for product in products]),
+        point,
+        lambda shift, bits: sums(
+            [_with_shift(product, shift) for product in products], lambda part: _sum_of_bits(part, bits, encode)
+        ),
+        lambda: sums(products, lambda part: _sum(point.rounded(part.matrices()), point, encode)),
+    )
 
 
 def sum_of_codes(tables: Tables, point: FixedPoint, encode: Encode) -> tf.Tensor:
@@ -77,27 +91,29 @@ def sum_of_codes(tables: Tables, point: FixedPoint, encode: Encode) -> tf.Tensor
     Raises:
         tf.errors.InvalidArgumentError: A number is none.
     """
-    shift = point.shift
 
     def clipped() -> tf.Tensor:
         def sum_of(part: Tables) -> tf.Tensor:
-            return _sum(
-                point.rounded(by_user.scatter_to_each(part.product.matrices(), part.ids, part.rows)), point, encode
-            )
+            whole = by_user.scatter_to_each(part.product.matrices(), part.ids, part.rows)
+            return _sum(point.rounded(whole), point, encode)
 
         return _over_parts(tables, encode, sum_of)
 
-    if shift is None:
-        return clipped()
-
-    def shifted() -> tf.Tensor:
+    def shifted(shift: float, bits: int) -> tf.Tensor:
         rows = tf.cast(tf.round(tables.rows), tf.int32)
         added = encode.by_item(tables.ids, rows, tables.product.left.shape[-1], point.limit)
-        own = dataclasses.replace(tables, product=_with_shift(tables.product, shift[0]))
-        return added + _over_parts(own, encode, lambda part: _sum_of_bits(part.product, shift[1], encode))
+        own = dataclasses.replace(tables, product=_with_shift(tables.product, shift))
+        return added + _over_parts(own, encode, lambda part: _sum_of_bits(part.product, bits, encode))
 
-    of_rows = tf.maximum(tf.reduce_max(tf.abs(tables.rows), axis=[1, 2]), 0.0)
-    return tf.cond(_fit(tables.product.largest, point, of_rows), shifted, clipped)
+    return _shifted_or_clipped(_fit(tables.product.largest, point, tables.largest_in_rows), point, shifted, clipped)
+
+
+def _shifted_or_clipped(
+    fit: tf.Tensor, point: FixedPoint, shifted: Callable[[float, int], Any], clipped: Callable[[], Any]
+) -> Any:
+    """By a shift, which is given with its bits, where everything fits and there is one."""
+    shift = point.shift
+    return clipped() if shift is None else tf.cond(fit, lambda: shifted(*shift), clipped)
 
 
 def _fit(of_product: tf.Tensor, point: FixedPoint, of_rows: tf.Tensor | float = 0.0) -> tf.Tensor:
@@ -132,24 +148,14 @@ def _sum(codes: tf.Tensor, point: FixedPoint, encode: Encode) -> tf.Tensor:
     return encode.added(lambda whole: tf.reduce_sum(whole, axis=0), codes, point.limit)
 
 
-def _over_users(
-    products: Sequence[Products], encode: Encode, sum_of: Callable[[Products], tf.Tensor]
-) -> list[tf.Tensor]:
-    """Sums over the users at each place, `encode.word` [places, rows, columns], made of those of few users."""
-    first_at_place = encode.first_at_place(tf.shape(products[0].left)[0])
-    zeros = [tf.zeros([each.left.shape[-1], each.right.shape[-1]], encode.word) for each in products]
+def _over_users(first: tf.Tensor, last: tf.Tensor, zeros: Any, sum_of: Callable[[tf.Tensor, tf.Tensor], Any]) -> Any:
+    """Sums over users from `first` to before `last`, of the shapes of `zeros`, made of those of few."""
 
-    def of_place(place: int) -> list[tf.Tensor]:
-        last = first_at_place[place + 1]
+    def add(begin: tf.Tensor, total: Any) -> tuple[tf.Tensor, Any]:
+        end = tf.minimum(begin + _USERS, last)
+        return end, tf.nest.map_structure(tf.add, total, sum_of(begin, end))
 
-        def add(begin: tf.Tensor, totals: list[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
-            end = tf.minimum(begin + _USERS, last)
-            own = [sum_of(Products(each.left[begin:end], each.right[begin:end])) for each in products]
-            return end, [total + part for total, part in zip(totals, own, strict=True)]
-
-        return tf.while_loop(lambda begin, _: begin < last, add, (first_at_place[place], zeros), None, 1)[1]
-
-    return [tf.stack(sums) for sums in zip(*(of_place(place) for place in range(encode.places)), strict=True)]
+    return tf.while_loop(lambda begin, _: begin < last, add, (first, zeros), None, 1)[1]
 
 
 def _over_parts(tables: Tables, encode: Encode, sum_of: Callable[[Tables], tf.Tensor]) -> tf.Tensor:
@@ -169,14 +175,13 @@ def _over_parts(tables: Tables, encode: Encode, sum_of: Callable[[Tables], tf.Te
     def sum_part(number: tf.Tensor, sums: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
         place, first_item = number // num_parts, number % num_parts * part_items
         end_item = tf.minimum(first_item + part_items, num_items)
-        first, last = first_at_place[place], first_at_place[place + 1]
+        zeros = tf.zeros([end_item - first_item, dimension], encode.word)
 
-        def add(begin: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            end = tf.minimum(begin + together, last)
-            return end, total + sum_of(tables.part(begin, end, first_item, end_item))
+        def of_users(begin: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
+            return sum_of(tables.part(begin, end, first_item, end_item))
 
-        start = first, tf.zeros([end_item - first_item, dimension], encode.word)
-        return number + 1, sums.write(number, tf.while_loop(lambda begin, _: begin < last, add, start, None, 1)[1])
+        total = _over_users(first_at_place[place], first_at_place[place + 1], zeros, of_users)
+        return number + 1, sums.write(number, total)
 
     count = encode.places * num_parts
     start = tf.constant(0), tf.TensorArray(encode.word, count, infer_shape=False, element_shape=[None, dimension])

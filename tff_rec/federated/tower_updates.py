@@ -31,8 +31,8 @@ class TowerUpdates:
     @property
     def squares(self) -> tf.Tensor:
         """Each user's squared L2 norm over all weights: float32 [users]."""
-        of_products = [product.squares for product in self.products.values()]
-        return tf.add_n([by_user.squares(self.stacked.values()), *of_products])
+        of_stacked = [by_user.squares([value]) for value in self.stacked.values()]
+        return tf.add_n(of_stacked + [product.squares for product in self.products.values()])
 
     def sum(self, factors: tf.Tensor) -> collections.OrderedDict[str, tf.Tensor]:
         """The sum over users, by name [...], with factors, float32 [users]."""
@@ -52,10 +52,11 @@ class TowerUpdates:
         """
         point = encode.points[part]
         shapes = {name: value.shape[1:] for name, value in self.stacked.items()}
-        vectors = tf.concat(
-            [tf.reshape(value, [-1, shapes[name].num_elements()]) for name, value in self.stacked.items()], axis=1
-        )
-        words = [encode.words(point, vectors, factors, by_user.squares([vectors]))]
+        words = []
+        if self.stacked:
+            flat = [tf.reshape(value, [-1, shapes[name].num_elements()]) for name, value in self.stacked.items()]
+            vectors = tf.concat(flat, axis=1)
+            words.append(encode.words(point, vectors, factors, by_user.squares([vectors])))
         if self.products:
             own = [product.times(factors / point.step) for product in self.products.values()]
             of_kernels = table_codes.sums_of_products(own, point, encode)
